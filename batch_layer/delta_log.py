@@ -1,0 +1,72 @@
+"""A Delta table's own log: what a commit says of itself, the files it added, and putting both on disk.
+
+Delta's commits on a local disk are not synced (invariant 12), and its log is the truth of what is archived (invariant 4).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from tideline.errors import OutsideError
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One commit of a table: its version, the metadata that its writer gave, the files that it added."""
+
+    version: int
+    metadata: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+def commits(table: Path) -> Iterator[Commit]:
+    """A table's commits, newest first, as far back as its log reaches; none where there is no table."""
+    folder = table / "_delta_log"
+    names = sorted((name for name in (os.listdir(folder) if folder.is_dir() else ()) if _is_commit(name)), reverse=True)
+    for name in names:
+        yield _read(table, folder / name)
+
+
+def _is_commit(name: str) -> bool:
+    return name.endswith(".json") and name[:-5].isdigit()
+
+
+def _read(table: Path, path: Path) -> Commit:
+    metadata: dict[str, Any] = {}
+    files = []
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            action = json.loads(line)
+            if "add" in action:
+                files.append(table / unquote(action["add"]["path"]))
+            if "commitInfo" in action:
+                metadata = json.loads(action["commitInfo"].get("userMetadata") or "{}")
+    except (OSError, ValueError) as error:
+        raise OutsideError("DELTA_LOG_DAMAGED", f"the Delta log entry {path} cannot be read: {error}",
+                           "restore it, or move the table away and rebuild it", path=str(path)) from error
+    return Commit(int(path.stem), metadata if isinstance(metadata, dict) else {}, tuple(files))
+
+
+def newest(table: Path) -> Commit:
+    """The last commit. Raises OutsideError where there is none."""
+    for commit in commits(table):
+        return commit
+    raise OutsideError("DELTA_TABLE_MISSING", f"there is no Delta table at {table}", "check the home's disk", path=str(table))
+
+
+def sync(table: Path, commit: Commit) -> None:
+    """Returns when a commit's files and its log entry are on disk."""
+    entry = table / "_delta_log" / f"{commit.version:020d}.json"
+    folders = {entry.parent, table, table.parent, *(file.parent for file in commit.files)}
+    for path in (*commit.files, entry, *sorted(folders)):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,129 @@
+"""The HTTP API: `GET /v1/views`, `/v1/views/{view}`, `/v1/views/{view}/rows`, `/v1/status`, `POST /v1/query`, and the page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+
+from serving_layer.query import Query
+from serving_layer.reader import Reader
+from serving_layer.responses import check_format, error_response, is_server_fault, json_response, rows_response
+from tideline import __version__
+from tideline.errors import OutsideError, TidelineError, UsageError
+
+PAGE = Path(__file__).with_name("page")
+MAX_QUERIES = 100
+PATHS = ("/v1/views", "/v1/views/{view}", "/v1/views/{view}/rows", "/v1/query", "/v1/status", "/healthz", "/")
+SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:",
+    "X-Content-Type-Options": "nosniff",
+}
+log = logging.getLogger(__name__)
+
+
+def create_app(reader: Reader) -> FastAPI:
+    """The app over a reader, which it does not close."""
+    app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None)
+    app.add_exception_handler(TidelineError, _tideline_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _fault)
+
+    @app.get("/v1/views")
+    def views() -> Response:
+        return json_response({"views": reader.describe_all()})
+
+    @app.get("/v1/views/{view}")
+    def view(view: str) -> Response:
+        return json_response(reader.describe(view))
+
+    @app.get("/v1/views/{view}/rows")
+    def rows(view: str, request: Request) -> Response:
+        params = request.query_params.multi_items()
+        formats = [value for name, value in params if name == "format"]
+        form = check_format(formats[-1] if formats else "json")
+        query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
+        return rows_response(reader.query(query), form)
+
+    @app.post("/v1/query")
+    def query(body: Annotated[Any, Body()]) -> Response:
+        results = reader.query_many(_queries(body))
+        return json_response({"results": [result.to_json() for result in results]})
+
+    @app.get("/v1/status")
+    def status() -> Response:
+        return json_response(reader.status())
+
+    @app.get("/healthz")
+    def health() -> Response:
+        return json_response({"ok": True, "committed": reader.ledger().committed.to_json()})
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return FileResponse(PAGE / "index.html", headers=SECURITY)
+
+    for name in ("page.js", "page.css"):
+        app.add_api_route(f"/{name}", _static(name), include_in_schema=False)
+    return app
+
+
+def _static(name: str) -> Callable[[], Response]:
+    return lambda: FileResponse(PAGE / name, headers=SECURITY)
+
+
+def _queries(body: Any) -> list[Query]:
+    """The queries of `{"queries": [{...}]}`. Raises UsageError BAD_REQUEST_BODY and what `Query.from_json` raises."""
+    found = body.get("queries") if isinstance(body, dict) and set(body) == {"queries"} else None
+    if not isinstance(found, list) or not found or not all(isinstance(item, dict) for item in found):
+        raise _bad_body("the body is not an object with a list of queries")
+    if len(found) > MAX_QUERIES:
+        raise _bad_body(f"the body has {len(found)} queries, more than {MAX_QUERIES}")
+    return [Query.from_json(item) for item in found]
+
+
+def _bad_body(message: str, **params: Any) -> UsageError:
+    return UsageError("BAD_REQUEST_BODY", message, 'post JSON such as {"queries": [{"view": "revenue"}]}', **params)
+
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+async def _tideline_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TidelineError)  # noqa: S101 - the handler is registered for it
+    if is_server_fault(error):
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    code = getattr(error, "status_code", 500)
+    path, method = request.url.path, request.method
+    if code == 404:
+        known = f"paths: {', '.join(PATHS)}"
+        return error_response(UsageError("UNKNOWN_PATH", f"there is nothing at {path}", known, path=path, known=list(PATHS)))
+    if code == 405:
+        headers = dict(getattr(error, "headers", None) or {})
+        allowed = headers.get("Allow", headers.get("allow", ""))
+        refused = UsageError("METHOD_NOT_ALLOWED", f"{path} does not take {method}", f"use {allowed}", path=path, method=method,
+                             allowed=allowed)
+        return error_response(refused, headers)
+    return error_response(_bad_body(str(getattr(error, "detail", error)), path=path))
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    reasons = [str(found.get("msg")) for found in getattr(error, "errors", list)()]
+    return error_response(_bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    kind = type(error).__name__
+    fault = OutsideError("INTERNAL_FAULT", "the server failed on this request", "its log says why; please report it", error=kind)
+    return error_response(fault)

@@ -1,0 +1,49 @@
+"""Finding a view and a topic in the ledger, or saying which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from serving_layer.query import similar
+from tideline.cut import Cut
+from tideline.errors import OutsideError, Texts, UsageError
+from tideline.ledger import Ledger
+
+
+class NotReadyError(OutsideError):
+    """An answer that cannot be given yet."""
+
+    texts: ClassVar[Texts] = {
+        "AT_LEAST_TIMEOUT": (
+            "after {seconds:g} s the answer reaches {reached}, not {wanted}",
+            "ask again later, wait longer (timeout), or see in status whether the speed layer runs",
+        ),
+        "VIEW_NOT_LIVE": (
+            "view {view} was applied and is not answerable yet",
+            "it goes live when the next batch run has built it: tideline batch",
+        ),
+    }
+
+
+def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
+    """The fingerprint under which a view is answered, live or in a version. Raises UsageError, NotReadyError."""
+    live: Mapping[str, str] = ledger.live if version is None else ledger.find_version(version).live
+    if name in live:
+        return live[name]
+    if version is None and name in ledger.wanted:
+        raise NotReadyError("VIEW_NOT_LIVE", view=name, known=sorted(live))
+    where = "" if version is None else f" in version {version}"
+    close = similar(name, live)
+    known = f"views that can be asked: {', '.join(sorted(live)) or 'none'}"
+    hint = f"did you mean {' or '.join(close)}? {known}" if close else known
+    raise UsageError("UNKNOWN_VIEW", f"there is no view {name}{where}", hint, view=name, known=sorted(live), similar=close)
+
+
+def check_topics(ledger: Ledger, wanted: Cut) -> None:
+    """Raises UsageError where a cut to wait for names a topic that no source reads."""
+    for topic in wanted.topics():
+        if topic not in ledger.topic_ids:
+            known = sorted(ledger.topic_ids)
+            raise UsageError("UNKNOWN_TOPIC", f"at_least names the topic {topic}, which no source reads",
+                             f"topics: {', '.join(known) or 'none'}", topic=topic, known=known, similar=similar(topic, known))

@@ -1,0 +1,147 @@
+"""From a snapshot to groups of merged states: the rows that a plan asks for, folded by group key and window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from serving_layer.plan import Plan
+from tideline.keys import encode_key, key_range
+from tideline.merge import MergedRow, get_row, scan_rows
+from tideline.stores.base import Snapshot
+
+States = Sequence[Any]
+Merge = Callable[[States, States], list[Any]]
+
+
+@dataclass(slots=True)
+class Group:
+    """One row of an answer before it is presented.
+
+    `key` holds the wire values of the group's key columns, `window` the start in microseconds, the rest a state for
+    each of the plan's slots; `batch` and `speed` are None where that side has nothing. `seen` caches answers.
+    """
+
+    key: tuple[Any, ...]
+    window: int | None
+    merged: States
+    batch: States | None = None
+    speed: States | None = None
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
+class _Pile:
+    """States to be merged, equals with equals: a large map or sketch is copied log n times, not n times."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: list[States | None] = []
+
+    def add(self, states: States, merge: Merge) -> None:
+        for level, waiting in enumerate(self._levels):
+            if waiting is None:
+                self._levels[level] = states
+                return
+            states = merge(waiting, states)
+            self._levels[level] = None
+        self._levels.append(states)
+
+    def total(self, merge: Merge) -> States | None:
+        total: States | None = None
+        for waiting in self._levels:
+            if waiting is not None:
+                total = waiting if total is None else merge(waiting, total)
+        return total
+
+
+def collect(snapshot: Snapshot, plan: Plan) -> list[Group]:
+    """The groups of a plan, in the order of their keys and windows, before its order and limits."""
+    rows = _in_range(_rows(snapshot, plan), plan)
+    if plan.keeps_rows:
+        if plan.limit is not None and not plan.order and not plan.limit_by:
+            rows = islice(rows, plan.limit)
+        return [_as_group(row, plan.slots) for row in rows]
+    return _folded(rows, plan)
+
+
+def _rows(snapshot: Snapshot, plan: Plan) -> Iterator[MergedRow]:
+    """The stored rows that may matter: one lookup, one range of a key, one prefix, or all."""
+    view, windows, prefix = plan.view, plan.windows, plan.prefix
+    types = [column.type for column in view.key]
+    whole = len(prefix) == len(types)
+    one_bucket = windows.start is not None and windows.end is not None and windows.end - windows.start == view.bucket
+    if whole and (view.bucket is None or one_bucket):
+        row = get_row(snapshot, view, prefix, windows.start, version=plan.version)
+        return iter(() if row is None else (row,))
+    if whole:
+        return scan_rows(snapshot, view, *key_range(types, prefix, windows.start, windows.end), version=plan.version)
+    lower, upper = key_range(types, prefix) if prefix else (None, None)
+    return scan_rows(snapshot, view, lower, upper, version=plan.version)
+
+
+def _in_range(rows: Iterator[MergedRow], plan: Plan) -> Iterator[MergedRow]:
+    start, end = plan.windows.start, plan.windows.end
+    types = [plan.view.key[index].type for index, _ in plan.filters]
+    wanted = encode_key(types, [value for _, value in plan.filters])
+    indices = [index for index, _ in plan.filters]
+    for row in rows:
+        if row.bucket is not None and ((start is not None and row.bucket < start) or (end is not None and row.bucket >= end)):
+            continue
+        # Compared as they are stored: so NaN equals NaN, and a key that shares a long prefix does not pass.
+        if not indices or encode_key(types, [row.key[index] for index in indices]) == wanted:
+            yield row
+
+
+def _as_group(row: MergedRow, slots: Sequence[int]) -> Group:
+    batch = None if row.batch is None else _pick(row.batch, slots)
+    speed = None if row.speed is None else _pick(row.speed, slots)
+    return Group(row.key, row.bucket, _pick(row.merged, slots), batch, speed)
+
+
+def _pick(states: States, slots: Sequence[int]) -> list[Any]:
+    return [states[slot] for slot in slots]
+
+
+def _folded(rows: Iterator[MergedRow], plan: Plan) -> list[Group]:
+    measures = list(plan.view.measures.values())
+    merges = [measures[slot].merge for slot in plan.slots]
+
+    def merge(left: States, right: States) -> list[Any]:
+        return [one(a, b) for one, a, b in zip(merges, left, right, strict=True)]
+
+    types = [plan.view.key[index].type for index in plan.group]
+    piles: dict[tuple[bytes, int | None], _Piles] = {}
+    for row in rows:
+        key = tuple(row.key[index] for index in plan.group)
+        name = encode_key(types, key)
+        for window in plan.windows.of(row.bucket):
+            found = piles.get((name, window))
+            if found is None:
+                found = piles[name, window] = _Piles(key)
+            if not plan.parts:
+                found.whole.add(_pick(row.merged, plan.slots), merge)
+                continue
+            for pile, states in ((found.batch, row.batch), (found.speed, row.speed)):
+                if states is not None:
+                    pile.add(_pick(states, plan.slots), merge)
+    ordered = sorted(piles.items(), key=lambda item: (item[0][0], item[0][1] or 0))
+    return [_total(found, window, merge) for (_, window), found in ordered]
+
+
+@dataclass(slots=True)
+class _Piles:
+    """The states of one group: of each side where the plan asks for the parts, else of both together."""
+
+    key: tuple[Any, ...]
+    whole: _Pile = field(default_factory=_Pile)
+    batch: _Pile = field(default_factory=_Pile)
+    speed: _Pile = field(default_factory=_Pile)
+
+
+def _total(piles: _Piles, window: int | None, merge: Merge) -> Group:
+    batch, speed, whole = piles.batch.total(merge), piles.speed.total(merge), piles.whole.total(merge)
+    both = merge(batch, speed) if batch is not None and speed is not None else batch if speed is None else speed
+    return Group(piles.key, window, (both if whole is None else whole) or [], batch, speed)

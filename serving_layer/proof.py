@@ -1,0 +1,68 @@
+"""The proof of an answer: from which part of the log it comes, what was left out of it, and how exact it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from serving_layer.plan import Plan
+from tideline.ledger import Ledger, LogStats, Version
+from tideline.types import TIMESTAMP, to_json
+
+Json = dict[str, Any]
+LIVE, BATCH = "live", "batch"
+
+
+def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
+    """The JSON-able proof of a plan's answer at a snapshot's ledger.
+
+    `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `batch_cut` is where batch
+    ends and speed begins, `cut` where the answer ends. `events`, `rejects`, `duplicates` and `dead_letters` count per
+    side. `freshness` is how many seconds ago the last commit was, null where that is not known.
+    """
+    view, topic = plan.view, ledger.topic_of(plan.view.fingerprint)
+    live = plan.version is None
+    version = ledger.version if plan.version is None else ledger.find_version(plan.version)
+    generations = ledger.generations if live else ()
+    batch = _sum(version.log.get(topic, {}).values())
+    speed = _sum(stats for generation in generations for stats in generation.log.get(topic, {}).values())
+    rejects = sum(generation.rejects.get(view.fingerprint, 0) for generation in generations)
+    batch_cut, committed = version.cut.restrict([topic]), ledger.committed.restrict([topic])
+    return {
+        "view": view.name,
+        "fingerprint": view.fingerprint,
+        "mode": LIVE if live else BATCH,
+        "version": version.id,
+        "cut": (committed if live else batch_cut).to_json(),
+        "batch_cut": batch_cut.to_json(),
+        "committed_cut": committed.to_json(),
+        "events": {"batch": batch.events, "speed": speed.events},
+        "rejects": {"batch": version.rejects.get(view.fingerprint, 0), "speed": rejects},
+        "duplicates": {"batch": batch.duplicates, "speed": speed.duplicates},
+        "dead_letters": {"batch": sum(batch.dead.values()), "speed": sum(speed.dead.values())},
+        "floor": _floor(version, view.fingerprint),
+        "freshness": freshness if live else None,
+        "measures": {name: _bound(plan, name) for name in plan.shown},
+    }
+
+
+def _sum(parts: Iterable[LogStats]) -> LogStats:
+    total = LogStats()
+    for stats in parts:
+        total = total.merge(stats)
+    return total
+
+
+def _floor(version: Version, fingerprint: str) -> str | None:
+    floor: str | None = to_json(TIMESTAMP, version.floors.get(fingerprint))
+    return floor
+
+
+def _bound(plan: Plan, name: str) -> Mapping[str, Any]:
+    measure = plan.view.measures.get(name)
+    if measure is not None:
+        return dict(measure.bound)
+    inexact = sorted(inner for inner in plan.answers[name].names if not plan.view.measures[inner].bound["exact"])
+    if not inexact:
+        return {"exact": True}
+    return {"exact": False, "kind": "computed from bounded measures", "of": inexact, "text": f"computed from {', '.join(inexact)}"}

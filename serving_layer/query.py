@@ -1,0 +1,166 @@
+"""A query as a value: what a person asks of one view, in Python values or in text, not yet held against the view."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from tideline.cut import Cut
+from tideline.errors import UsageError
+
+Time = dt.datetime | dt.date | str | int
+"""ISO 8601 text, a datetime or date (UTC where it has no zone), or microseconds since the epoch."""
+Duration = dt.timedelta | str | int
+"""A timedelta, text such as `15m`, or a number of seconds."""
+
+ALL = "all"
+NULL_TEXT = "\\N"
+DEFAULT_TIMEOUT = 10.0
+MAX_TIMEOUT = 300.0
+KEY_PREFIX = "key."
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question.
+
+    `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null. `start` and `end`
+    are half open. `window` merges buckets into larger windows aligned to 1970-01-01 UTC (`all`: into one row), every
+    `slide` a new one. `group_by` names the key columns to keep (default all, empty: one group). `measures` selects
+    measures and answers. `order` lists columns, `-` for descending. `limit_by` is `column:n`, the first n rows of each
+    value. `at_least` waits up to `timeout` seconds until the answer covers that cut; `version` asks an older batch
+    version. With `parts` each row also has the batch side's and the speed side's answers.
+    """
+
+    view: str
+    key: Mapping[str, Any] = field(default_factory=dict)
+    start: Time | None = None
+    end: Time | None = None
+    window: Duration | None = None
+    slide: Duration | None = None
+    group_by: str | Sequence[str] | None = None
+    measures: str | Sequence[str] | None = None
+    order: str | Sequence[str] | None = None
+    limit: int | str | None = None
+    limit_by: str | None = None
+    at_least: Cut | Mapping[str, Mapping[str, int]] | str | None = None
+    version: int | str | None = None
+    timeout: float | str = DEFAULT_TIMEOUT
+    parts: bool | str = False
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Query:
+        """The query of an object with the fields' names, `from` and `to` for start and end. Raises UsageError."""
+        if not isinstance(data.get("view"), str):
+            raise UsageError("MISSING_VIEW", "a query needs a view", "set view to the name of one", known=QUERY_FIELDS)
+        named = {_FIELD_NAMES.get(name, name): value for name, value in data.items()}
+        for name in data:
+            if name not in QUERY_FIELDS:
+                raise _unknown(name, QUERY_FIELDS)
+        if not isinstance(named.get("key", {}), Mapping):
+            raise bad_value("key", named["key"], "an object of key columns and their values")
+        return cls(**named)
+
+    @classmethod
+    def from_params(cls, view: str, params: Iterable[tuple[str, str]]) -> Query:
+        """The query of HTTP parameters: options by name, all others key columns (`key.NAME` for one named like an option).
+
+        Raises UsageError for a parameter that is given twice; whether a key column exists the view will say.
+        """
+        options: dict[str, Any] = {}
+        key: dict[str, str] = {}
+        for name, value in params:
+            column = name.removeprefix(KEY_PREFIX)
+            target, slot = (options, _FIELD_NAMES.get(name, name)) if name in OPTIONS else (key, column)
+            if slot in target:
+                raise UsageError("REPEATED_PARAMETER", f"the parameter {name} is given twice", "give it once", parameter=name)
+            target[slot] = value
+        return cls(view, key, **options)
+
+    def with_key(self, key: Mapping[str, Any]) -> Query:
+        """The same query with other key filters."""
+        return replace(self, key=key)
+
+
+_FIELD_NAMES = {"from": "start", "to": "end"}
+_SPELLED = {field: name for name, field in _FIELD_NAMES.items()}
+QUERY_FIELDS = [_SPELLED.get(f.name, f.name) for f in fields(Query)]
+OPTIONS = [name for name in QUERY_FIELDS if name not in ("view", "key")]
+
+
+def similar(name: str, known: Iterable[str]) -> list[str]:
+    """At most three of the known names that `name` may have meant."""
+    return difflib.get_close_matches(name, list(known), 3, 0.5)
+
+
+def _unknown(name: str, known: Sequence[str]) -> UsageError:
+    return UsageError("UNKNOWN_FIELD", f"a query has no field {name}", f"fields: {', '.join(known)}", field=name,
+                      similar=similar(name, known), known=list(known))
+
+
+def bad_value(name: str, value: Any, expected: str) -> UsageError:
+    """The error for an option whose value cannot be read."""
+    return UsageError("BAD_VALUE", f"{name} {value!r} is not {expected}", f"give {name} as {expected}", option=name,
+                      value=str(value), expected=expected)
+
+
+def names(option: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """A list of names, given as a list or as text with commas. Raises UsageError for one named twice."""
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)) or not all(isinstance(part, str) for part in parts):
+        raise bad_value(option, value, "a list of names")
+    found = tuple(part.strip() for part in parts if part.strip())
+    if len(set(found)) < len(found):
+        raise bad_value(option, value, "a list that names each column once")
+    return found
+
+
+def whole(option: str, value: int | str | None, least: int) -> int | None:
+    """A whole number of at least `least`. Raises UsageError."""
+    if value is None:
+        return None
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = least - 1
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise bad_value(option, value, f"a whole number from {least}")
+    return number
+
+
+def flag(option: str, value: bool | str) -> bool:
+    """True or false. Raises UsageError."""
+    if isinstance(value, bool):
+        return value
+    known = {"true": True, "1": True, "": True, "false": False, "0": False}
+    if not isinstance(value, str) or value.lower() not in known:
+        raise bad_value(option, value, "true or false")
+    return known[value.lower()]
+
+
+def seconds(option: str, value: float | str) -> float:
+    """Seconds from 0 to 300. Raises UsageError."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= MAX_TIMEOUT or isinstance(value, bool):
+        raise bad_value(option, value, f"a number of seconds from 0 to {MAX_TIMEOUT:g}")
+    return number
+
+
+def cut(value: Cut | Mapping[str, Mapping[str, int]] | str | None) -> Cut | None:
+    """A cut from its text or its JSON. Raises UsageError."""
+    if value is None or isinstance(value, Cut):
+        return value
+    if isinstance(value, str):
+        return Cut.parse(value)
+    try:
+        return Cut.from_json(value)
+    except (AttributeError, TypeError, ValueError):
+        raise UsageError("BAD_CUT", text=str(value)) from None

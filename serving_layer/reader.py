@@ -1,0 +1,174 @@
+"""Reading an installation's merged views, in any process, with no JVM."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from serving_layer.describe import describe_view
+from serving_layer.find import NotReadyError, check_topics, find_view
+from serving_layer.fold import collect
+from serving_layer.plan import Plan, patience, plan_query
+from serving_layer.present import Presenter
+from serving_layer.proof import make_proof
+from serving_layer.query import QUERY_FIELDS, Query, whole
+from serving_layer.result import Result
+from serving_layer.status import read_status
+from tideline.cut import EMPTY_CUT, Cut
+from tideline.definition import ViewDefinition
+from tideline.ledger import Ledger
+from tideline.runtime.home import Home
+from tideline.stores.base import Snapshot, Store
+from tideline.stores.lmdb import LmdbStore
+
+_POLL = 0.02  # seconds between two looks at the ledger
+_PYTHON_FIELDS = {"from": "start", "to": "end"}
+GET_OPTIONS = [_PYTHON_FIELDS.get(name, name) for name in QUERY_FIELDS if name != "view"]
+
+
+class Reader:
+    """Answers queries from one store; safe to use from several threads. Use it with `with`.
+
+    Raises StoreError where `home` holds no store. `store` takes one that is open already, and leaves it open.
+    """
+
+    def __init__(self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None) -> None:
+        self.home = home if isinstance(home, Home) else Home(home)
+        self._own: LmdbStore | None = None
+        if store is None:
+            store = self._own = LmdbStore.open(self.home.path, readonly=True)
+        self._store = store
+        self._definitions: dict[str, tuple[Mapping[str, Any], ViewDefinition]] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the use of the store, if the reader opened it."""
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+    def ledger(self) -> Ledger:
+        """The ledger as it is now."""
+        with self._store.snapshot() as snapshot:
+            return snapshot.ledger
+
+    def views(self) -> list[str]:
+        """The names of the views that can be asked, sorted."""
+        return sorted(self.ledger().live)
+
+    def view(self, name: str) -> ViewReader:
+        """One view. Raises UsageError UNKNOWN_VIEW, NotReadyError VIEW_NOT_LIVE."""
+        find_view(self.ledger(), name)
+        return ViewReader(self, name)
+
+    def describe(self, view: str) -> dict[str, Any]:
+        """A JSON-able description of a view: its key, bucket, measures with their bounds, answers."""
+        ledger = self.ledger()
+        return describe_view(self._definition(ledger, find_view(ledger, view)), ledger)
+
+    def describe_all(self) -> list[dict[str, Any]]:
+        """The descriptions of all views that can be asked, of one ledger, by name."""
+        ledger = self.ledger()
+        return [describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)]
+
+    def query(self, query: Query) -> Result:
+        """The answer to one query. Raises UsageError, NotReadyError, MissingSegmentError."""
+        return self.query_many([query])[0]
+
+    def query_many(self, queries: Sequence[Query]) -> list[Result]:
+        """The answers to several queries on one snapshot, so that they agree with each other (invariant 6)."""
+        waits = [patience(query) for query in queries]
+        deadline = time.monotonic() + max((wait.seconds for wait in waits if wait.cut), default=0.0)
+        wanted = EMPTY_CUT
+        for wait in waits:
+            wanted = wanted.advance(wait.cut or EMPTY_CUT)
+        with self._reaching(wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]) as snapshot:
+            return [self._answer(snapshot, query) for query in queries]
+
+    def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
+        """The installation's state, JSON-able; asks Kafka for at most `timeout` seconds. See `serving_layer.status`."""
+        return read_status(self.home, self.ledger(), timeout)
+
+    @contextmanager
+    def _reaching(self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]) -> Iterator[Snapshot]:
+        """A snapshot whose committed cut covers `wanted`. What `check` refuses is not waited for.
+
+        Raises NotReadyError AT_LEAST_TIMEOUT at the deadline.
+        """
+        began = time.monotonic()
+        pause = threading.Event()
+        checked = False
+        while True:
+            with self._store.snapshot() as snapshot:
+                ledger = snapshot.ledger
+                if ledger.committed.covers(wanted):
+                    yield snapshot
+                    return
+            if not checked:
+                check(ledger)
+                check_topics(ledger, wanted)
+                checked = True
+            now = time.monotonic()
+            if now >= deadline:
+                raise NotReadyError("AT_LEAST_TIMEOUT", seconds=round(now - began, 3), wanted=str(wanted),
+                                    reached=str(ledger.committed.restrict(wanted.topics())))
+            pause.wait(min(_POLL, deadline - now))
+
+    def _plan(self, ledger: Ledger, query: Query) -> Plan:
+        """The query's plan at a ledger. An older version never grows: to wait for it is refused at once."""
+        version = whole("version", query.version, 0)
+        plan = plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
+        wanted = patience(query).cut
+        if version is not None and wanted is not None and not (cut := ledger.find_version(version).cut).covers(wanted):
+            raise NotReadyError("AT_LEAST_TIMEOUT", hint="an older version does not grow: leave out version or at_least",
+                                seconds=0, wanted=str(wanted), reached=str(cut.restrict(wanted.topics())))
+        return plan
+
+    def _answer(self, snapshot: Snapshot, query: Query) -> Result:
+        plan = self._plan(snapshot.ledger, query)
+        rows = Presenter(plan).rows(collect(snapshot, plan))
+        return Result(plan, rows, make_proof(snapshot.ledger, plan, self._freshness()))
+
+    def _definition(self, ledger: Ledger, fingerprint: str) -> ViewDefinition:
+        raw = ledger.definition(fingerprint)
+        with self._lock:
+            known = self._definitions.get(fingerprint)
+            if known is None or known[0] != raw:
+                known = self._definitions[fingerprint] = (raw, ViewDefinition.from_json(raw))
+            return known[1]
+
+    def _freshness(self) -> float | None:
+        at = (self.home.read_status("speed") or {}).get("committed_at")
+        return None if at is None else round(max(time.time() - float(at), 0.0), 3)
+
+
+class ViewReader:
+    """One view of a reader."""
+
+    def __init__(self, reader: Reader, name: str) -> None:
+        self._reader = reader
+        self.name = name
+
+    def get(self, **options: Any) -> Result:
+        """The answer to a query of this view: `Query`'s fields by name, every other name a key column to filter by.
+
+        `get(country="France", window=days(1))`. A key column named like a field goes into `key={...}`.
+        """
+        fields = {name: value for name, value in options.items() if name in GET_OPTIONS}
+        key = {**fields.pop("key", {}), **{name: value for name, value in options.items() if name not in GET_OPTIONS}}
+        return self._reader.query(Query(self.name, key, **fields))
+
+    def describe(self) -> dict[str, Any]:
+        """See `Reader.describe`."""
+        return self._reader.describe(self.name)

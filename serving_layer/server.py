@@ -1,0 +1,93 @@
+"""The serving process: the HTTP API on a port, and a note in `HOME/run/serve.json` that says where."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import uvicorn
+
+from serving_layer.app import create_app
+from serving_layer.reader import Reader
+from tideline.errors import OutsideError, Texts
+from tideline.runtime.home import Home
+
+GRACE = 5  # seconds that a stop waits for requests under way
+
+
+class ServeError(OutsideError):
+    """The HTTP API cannot listen."""
+
+    texts: ClassVar[Texts] = {
+        "PORT_TAKEN": ("port {port} on {host} is taken", "free it, choose another with --port, or use --port auto"),
+        "CANNOT_LISTEN": ("cannot listen on {host} port {port}: {reason}", "choose another --host or --port"),
+    }
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any free one. Raises ServeError PORT_TAKEN or CANNOT_LISTEN."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=str(error)) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno in (socket.errno.EADDRINUSE,):  # type: ignore[attr-defined]
+            raise ServeError("PORT_TAKEN", host=host, port=port) from error
+        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=error.strerror or str(error)) from error
+    return listener
+
+
+def address_of(listener: socket.socket, host: str) -> str:
+    """The base URL at which this machine reaches the listener."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+class _Server(uvicorn.Server):
+    """Tells when it serves."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+
+
+def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda line: None) -> None:
+    """Serves until SIGINT or SIGTERM; `say` gets the address once it answers.
+
+    Raises StoreError where the home has no store, ServeError where the port cannot be had.
+    """
+    with Reader(home) as reader, bind(host, port) as listener:
+        url = address_of(listener, host)
+
+        def started() -> None:
+            home.write_status("serve", {"url": url, "ready": True})
+            say(f"serving {url}")
+
+        config = uvicorn.Config(create_app(reader), log_level=logging.WARNING, access_log=False,
+                                timeout_graceful_shutdown=GRACE, lifespan="off")
+        # uvicorn raises a caught signal again when it has stopped; that must not end this process before it tidies up.
+        before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            _Server(config, started).run([listener])
+        finally:
+            home.clear_status("serve")
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _ignore(number: int, frame: Any) -> None:
+    """Does nothing."""

@@ -1,0 +1,94 @@
+"""The one Structured Streaming query over all topics, and its restart when the topics change."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming import StreamingQuery
+
+from speed_layer.layer import SpeedLayer
+from speed_layer.offsets import OffsetLog
+from tideline.errors import OutsideError, TidelineError
+from tideline.plans import topics
+from tideline.runtime.topics import topic_partitions
+from tideline.spark.events import kafka_options, offsets_json
+
+_LOOK = 0.5  # seconds between two looks at the ledger's topics
+_CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+
+
+class SpeedQuery:
+    """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut."""
+
+    def __init__(self, layer: SpeedLayer, scratch: Path, trigger: str, max_offsets: int) -> None:
+        self._layer = layer
+        self._scratch = scratch
+        self._trigger = trigger
+        self._max_offsets = max_offsets
+        self._error: BaseException | None = None
+
+    def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
+        """Reads until `stopping` is set. Raises what ended the query otherwise."""
+        conf = self._layer.spark.conf
+        conf.set("spark.sql.streaming.checkpointFileManagerClass", _CHECKPOINTS)
+        conf.set("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false")
+        runs = 0
+        while not stopping.is_set():
+            runs += 1
+            self._run_once(self._scratch / f"speed-{runs}", stopping, on_start)
+
+    def _topics(self) -> list[str]:
+        with self._layer.store.snapshot() as snapshot:
+            return topics(snapshot.ledger)
+
+    def _run_once(self, checkpoint: Path, stopping: threading.Event, on_start: Callable[[], None]) -> None:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        names = self._topics()
+        start = self._layer.start()
+        offsets = OffsetLog(checkpoint, start)
+
+        def each(rows: DataFrame, batch_id: int) -> None:
+            try:
+                self._layer.process(rows, *offsets.range(batch_id))
+            except BaseException as error:
+                self._error = error
+                raise
+
+        partitions = topic_partitions(self._layer.bootstrap, names)
+        options = kafka_options(self._layer.bootstrap, names, {
+            "startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)})
+        stream = self._layer.spark.readStream.format("kafka").options(**options).load()
+        writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
+        query = writer.trigger(processingTime=self._trigger).start()
+        on_start()
+        try:
+            while not stopping.is_set() and self._topics() == names:
+                if query.awaitTermination(_LOOK):
+                    break
+        except StreamingQueryException as error:
+            raise self._cause(error) from error
+        finally:
+            _stop(query)
+            shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def _cause(self, error: StreamingQueryException) -> BaseException:
+        if isinstance(self._error, TidelineError):
+            return self._error
+        if self._error is not None:
+            return self._error
+        text = str(error)
+        line = next((line for line in text.splitlines() if "Exception" in line), text.splitlines()[0] if text else "")
+        if "data loss" in text.lower() or "OffsetOutOfRange" in text:
+            return OutsideError("LOG_TRUNCATED", f"Kafka no longer holds the records at the committed cut: {line.strip()}",
+                                "keep records longer than the time between batch runs; the ledger's cut stands")
+        return OutsideError("QUERY_FAILED", f"the speed layer's query ended: {line.strip()}", "see the log above")
+
+
+def _stop(query: StreamingQuery) -> None:
+    if query.isActive:
+        query.stop()

@@ -1,0 +1,95 @@
+"""Answers: expressions over the measures' answers, computed after the merge, such as `returns / lines`.
+
+Arithmetic, comparisons, `and`, `or`, `not`, `x if c else y`, fields of a structured answer (`amount.p95`) and a few
+functions. Null in gives null out, and so does a division by zero. No Spark is needed.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from tideline.errors import DefinitionError
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.GtE: operator.ge}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": abs, "round": round, "sqrt": math.sqrt, "ln": math.log, "exp": math.exp, "floor": math.floor, "ceil": math.ceil,
+    "least": min, "greatest": max, "len": len}
+
+
+class Answer:
+    """A checked expression; `names` are the measures that it reads."""
+
+    def __init__(self, text: str, known: Iterable[str]) -> None:
+        self.text = text
+        try:
+            self._tree = ast.parse(text.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError):
+            raise DefinitionError("BAD_ANSWER", expression=text, expected="arithmetic over measures, as in returns / lines") from None
+        known = set(known)
+        self.names = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)} - _FUNCTIONS.keys() - {"coalesce"}
+        for node in ast.walk(self._tree):
+            if not isinstance(node, _ALLOWED):
+                raise DefinitionError("BAD_ANSWER", expression=text, found=type(node).__name__, expected="arithmetic over measures")
+        if self.names - known:
+            raise DefinitionError("UNKNOWN_MEASURE", expression=text, measure=min(self.names - known), known=sorted(known))
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        """The answer for these measures' answers; None where it has no value."""
+        try:
+            return _evaluate(self._tree, values)
+        except (ArithmeticError, ValueError, TypeError):
+            return None
+
+
+_ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Call, ast.Name, ast.Attribute,
+            ast.Constant, ast.Load, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+
+
+def _evaluate(node: ast.AST, values: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=name):
+            return values[name]
+        case ast.Attribute(value=inner, attr=field):
+            whole = _evaluate(inner, values)
+            return whole.get(field) if isinstance(whole, Mapping) else None
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            return _evaluate(body if _evaluate(test, values) else orelse, values)
+        case ast.BoolOp(op=op, values=parts):
+            found = [_evaluate(part, values) for part in parts]
+            return all(found) if isinstance(op, ast.And) else any(found)
+        case ast.UnaryOp(op=op, operand=operand):
+            value = _evaluate(operand, values)
+            return None if value is None else (not value) if isinstance(op, ast.Not) else -value if isinstance(op, ast.USub) else value
+        case ast.BinOp(left=left, op=op, right=right):
+            return _both(_BINARY[type(op)], _evaluate(left, values), _evaluate(right, values))
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:
+            return _both(_COMPARE[type(op)], _evaluate(left, values), _evaluate(right, values))
+        case ast.Call(func=ast.Name(id="coalesce"), args=arguments, keywords=[]):
+            found = [_evaluate(argument, values) for argument in arguments]
+            return next((value for value in found if value is not None), None)
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+            found = [_evaluate(argument, values) for argument in arguments]
+            return None if None in found else _FUNCTIONS[name](*found)
+    raise ValueError(ast.dump(node))
+
+
+def _both(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    if left is None or right is None:
+        return None
+    if isinstance(left, float) and isinstance(right, Decimal):
+        right = float(right)
+    if isinstance(right, float) and isinstance(left, Decimal):
+        left = float(left)
+    return apply(left, right)

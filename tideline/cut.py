@@ -1,0 +1,129 @@
+"""A cut: a position in the log. It says of every event whether it lies before (invariant 1).
+
+For each topic and partition a cut holds the next offset, exclusive; a partition that it does not list
+stands at 0. Two cuts are equal when they are the same position, whether or not they list partitions at
+0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from tideline.errors import UsageError
+
+
+class Cut:
+    """An immutable position: `Cut({"sales": {0: 10, 1: 5}})`."""
+
+    __slots__ = ("_hash", "_offsets")
+
+    def __init__(self, offsets: Mapping[str, Mapping[int, int]] | None = None) -> None:
+        self._offsets: dict[str, dict[int, int]] = {
+            topic: {int(partition): int(offset) for partition, offset in sorted(partitions.items())}
+            for topic, partitions in sorted((offsets or {}).items())
+        }
+        self._hash: int | None = None
+
+    def offset(self, topic: str, partition: int) -> int:
+        """The next offset of a partition, 0 where the cut does not list it."""
+        partitions = self._offsets.get(topic)
+        return partitions.get(partition, 0) if partitions else 0
+
+    def topics(self) -> tuple[str, ...]:
+        """The topics that the cut lists, sorted."""
+        return tuple(self._offsets)
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """{partition: next offset} of one topic, as listed."""
+        return dict(self._offsets.get(topic, {}))
+
+    def partitions(self) -> Iterator[tuple[str, int, int]]:
+        """(topic, partition, next offset) of every partition that the cut lists, sorted."""
+        for topic, partitions in self._offsets.items():
+            for partition, offset in partitions.items():
+                yield topic, partition, offset
+
+    def covers(self, other: Cut) -> bool:
+        """Whether no partition of `other` is further than here."""
+        return all(self.offset(topic, partition) >= offset for topic, partition, offset in other.partitions())
+
+    def count_since(self, other: Cut) -> int:
+        """How many offsets lie in [other, self); negative where `other` is further."""
+        return sum(offset for _, _, offset in self.partitions()) - sum(o for _, _, o in other.partitions())
+
+    def advance(self, other: Cut) -> Cut:
+        """The further of both, partition by partition; lists what either lists."""
+        merged = {topic: dict(partitions) for topic, partitions in self._offsets.items()}
+        for topic, partition, offset in other.partitions():
+            mine = merged.setdefault(topic, {})
+            mine[partition] = max(mine.get(partition, 0), offset)
+        return Cut(merged)
+
+    def complete(self, other: Cut) -> Cut:
+        """The same position, with the topics that this cut does not list as `other` lists them."""
+        if all(topic in self._offsets for topic in other._offsets):
+            return self
+        return Cut({**other._offsets, **self._offsets})
+
+    def restrict(self, topics: Iterable[str]) -> Cut:
+        """The same position in `topics` only."""
+        wanted = set(topics)
+        return Cut({topic: partitions for topic, partitions in self._offsets.items() if topic in wanted})
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        """`{"sales": {"0": 10}}`, the form that Spark's offset log has too."""
+        return {
+            topic: {str(p): offset for p, offset in parts.items()} for topic, parts in self._offsets.items()
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Mapping[str, Any]]) -> Cut:
+        return cls(
+            {topic: {int(p): int(offset) for p, offset in parts.items()} for topic, parts in data.items()}
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Cut:
+        """The cut that `str` spelled: `sales:0=10,1=5,visits:0=3`. Raises UsageError."""
+        offsets: dict[str, dict[int, int]] = {}
+        current: dict[int, int] | None = None
+        try:
+            for item in filter(None, (part.strip() for part in text.split(","))):
+                topic, colon, entry = item.rpartition(":")
+                if colon:
+                    current = offsets.setdefault(topic.strip(), {})
+                if not entry and colon:
+                    continue
+                partition, offset = (int(number) for number in entry.split("="))
+                if current is None or partition < 0 or offset < 0:
+                    raise ValueError(item)
+                current[partition] = offset
+        except ValueError:
+            raise UsageError("BAD_CUT", text=text) from None
+        return cls(offsets)
+
+    def __str__(self) -> str:
+        return ",".join(
+            f"{topic}:{','.join(f'{partition}={offset}' for partition, offset in partitions.items())}"
+            for topic, partitions in self._offsets.items()
+        )
+
+    def __repr__(self) -> str:
+        return f"Cut.parse({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Cut):
+            return NotImplemented
+        return self._offsets == other._offsets or self._position() == other._position()
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self._position())
+        return self._hash
+
+    def _position(self) -> frozenset[tuple[str, int, int]]:
+        return frozenset(place for place in self.partitions() if place[2])
+
+
+EMPTY_CUT = Cut()

@@ -1,0 +1,306 @@
+"""Decoding: from a record's bytes to an event, or to the reason why it is a dead letter.
+
+One decoder serves both layers, so they cannot disagree. It works on Arrow batches: every record is parsed by itself,
+then each column is converted as a whole where all its values are of the plain form, else value by value. What bytes
+each type accepts is the table in `docs/decoding.md`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+import math
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tideline.source import SourceDefinition
+from tideline.types import EPOCH, INTEGER_RANGES, MICROSECOND, Column, ColumnType
+
+MAX_VALUE_BYTES = 1 << 20
+MAX_DEPTH = 100
+_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+_TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,6}})?)?(Z|[+-]{_CLOCK})?"
+_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$"
+_PLAIN_DECIMAL = r"^-?[0-9]{1,38}(\.[0-9]{1,38})?$"
+_NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
+_BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_YEAR_1 = (dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
+_YEAR_10000 = (dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 86_400_000_000
+
+
+class Number(str):
+    """A JSON number with a fraction or an exponent, as it is written."""
+
+    __slots__ = ()
+
+
+class Dead(ValueError):
+    """A record that cannot become an event; the message is the reason."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise Dead("repeated field")
+    return fields
+
+
+def _constant(text: str) -> Any:
+    raise Dead(f"not JSON: {text} is not a number")
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Number, parse_constant=_constant)
+
+
+def parse_record(value: bytes | None) -> dict[str, Any]:
+    """The fields of one record; numbers with a fraction stay text. Raises Dead."""
+    if not value:
+        raise Dead("empty value")
+    if len(value) > MAX_VALUE_BYTES:
+        raise Dead(f"larger than {MAX_VALUE_BYTES} bytes")
+    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise Dead("nested too deeply")
+    try:
+        fields = _JSON.decode(value.decode("utf-8"))
+    except Dead:
+        raise
+    except UnicodeDecodeError:
+        raise Dead("not UTF-8") from None
+    except RecursionError:
+        raise Dead("nested too deeply") from None
+    except ValueError as error:
+        raise Dead("not JSON" if isinstance(error, json.JSONDecodeError) else "a number is too long") from None
+    if type(fields) is not dict:
+        raise Dead("not a JSON object")
+    return fields
+
+
+def _depth(value: bytes) -> int:
+    """How deep the brackets outside texts nest: a limit of our own, since Python's depends on version and stack."""
+    depth = deepest = 0
+    for byte in _JSON_TEXT.sub(b"", value):
+        if byte in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"}]":
+            depth -= 1
+    return deepest
+
+
+def _integer(kind: ColumnType, value: Any) -> int:
+    limit = INTEGER_RANGES[kind.name]
+    if type(value) is not int:
+        raise Dead(f"not a value of type {kind.sql}")
+    if not -limit <= value < limit:
+        raise Dead(f"outside the range of {kind.sql}")
+    return value
+
+
+def _double(kind: ColumnType, value: Any) -> float:
+    if type(value) is not int and type(value) is not Number:
+        raise Dead(f"not a value of type {kind.sql}")
+    try:
+        number = float(value)
+        if kind.name == "float":
+            number = struct.unpack("f", struct.pack("f", number))[0]
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise Dead(f"outside the range of {kind.sql}")
+    return number + 0.0
+
+
+def _decimal(kind: ColumnType, value: Any) -> Decimal:
+    if type(value) not in (int, Number, str) or not _NUMBER.fullmatch(text := str(value)):
+        raise Dead(f"not a value of type {kind.sql}")
+    number = Decimal(text)
+    sign, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int)
+    spare = -exponent - kind.scale
+    kept = digits if spare <= 0 else digits[:-spare] if len(digits) > spare else ()
+    if spare > 0 and any(digits[len(kept) :]):
+        raise Dead(f"more decimals than {kind.sql}")
+    whole = int("".join(map(str, kept)) or "0") * 10 ** max(0, min(-spare, 400))
+    if whole >= 10**kind.precision:
+        raise Dead(f"outside the range of {kind.sql}")
+    return Decimal((sign if whole else 0, tuple(map(int, str(whole))), -kind.scale))
+
+
+def _string(kind: ColumnType, value: Any) -> str:
+    if type(value) is not str:
+        raise Dead(f"not a value of type {kind.sql}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Dead("text with half a surrogate pair") from None
+    return value
+
+
+def _boolean(kind: ColumnType, value: Any) -> bool:
+    if type(value) is not bool:
+        raise Dead(f"not a value of type {kind.sql}")
+    return value
+
+
+def _timestamp(kind: ColumnType, value: Any) -> int:
+    if type(value) is not str or not re.fullmatch(_TIME, value):
+        raise Dead(f"not a value of type {kind.sql}")
+    try:
+        moment = dt.datetime.fromisoformat(_padded(value))
+        micros = ((moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)) - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
+        raise Dead(f"not a value of type {kind.sql}") from None
+    if not _YEAR_1 <= micros < _YEAR_10000:
+        raise Dead(f"outside the range of {kind.sql}")
+    return micros
+
+
+def _padded(text: str) -> str:
+    """ISO text in the form that Python 3.10 reads too: six decimals, +00:00 for Z."""
+    text = re.sub(r"\.([0-9]+)", lambda match: "." + match[1].ljust(6, "0"), text)
+    return text[:-1] + "+00:00" if text.endswith("Z") else text
+
+
+def _date(kind: ColumnType, value: Any) -> dt.date:
+    if type(value) is not str or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise Dead(f"not a value of type {kind.sql}")
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise Dead(f"not a value of type {kind.sql}") from None
+
+
+def _binary(kind: ColumnType, value: Any) -> bytes:
+    try:
+        if type(value) is str and _BASE64.fullmatch(value):
+            return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise Dead(f"not a value of type {kind.sql}")
+
+
+_CONVERT: dict[str, Callable[[ColumnType, Any], Any]] = {
+    **{name: _integer for name in INTEGER_RANGES}, "float": _double, "double": _double, "decimal": _decimal,
+    "string": _string, "boolean": _boolean, "timestamp": _timestamp, "date": _date, "binary": _binary}
+
+
+def convert(column: Column, value: Any) -> Any:
+    """One field's value in Arrow's Python form; None stays None. Raises Dead naming the column."""
+    if value is None:
+        return None
+    try:
+        return _CONVERT[column.type.name](column.type, value)
+    except Dead as dead:
+        raise Dead(f"{column.name}: {dead}") from None
+
+
+def arrow_type(kind: ColumnType) -> pa.DataType:
+    """The Arrow type of a column; timestamps in microseconds UTC."""
+    if kind.is_decimal:
+        return pa.decimal128(kind.precision, kind.scale)
+    return {"string": pa.string(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(),
+            "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(),
+            "timestamp": pa.timestamp("us", "UTC"), "binary": pa.binary()}[kind.name]
+
+
+def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
+    """The column if every value is of the plain form, else None."""
+    types = set(map(type, values))
+    types.discard(type(None))
+    try:
+        if kind.is_integer and types <= {int} or kind.name == "boolean" and types <= {bool}:
+            return pa.array(values, arrow_type(kind))
+        if not types <= ({str, Number, int} if kind.is_decimal else {str}):
+            return None
+        if kind.name == "string":
+            return pa.array(values, pa.string())
+        if kind.is_decimal:
+            texts = pa.array([None if v is None else str(v) for v in values] if int in types else values, pa.string())
+            plain = pc.all(pc.match_substring_regex(texts, _PLAIN_DECIMAL)).as_py()
+            return texts.cast(arrow_type(kind)) if plain is not False else None
+        if kind.name == "timestamp":
+            texts = pa.array(values, pa.string())
+            if pc.all(pc.match_substring_regex(texts, _PLAIN_TIME)).as_py() is False:
+                return None
+            naive = pc.utf8_rtrim(texts, characters="Z").cast(pa.timestamp("us"))
+            whole = naive.cast(pa.int64())
+            earliest = pc.min(whole).as_py()
+            return whole.cast(arrow_type(kind)) if earliest is None or earliest >= _YEAR_1 else None
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+        return None
+    return None
+
+
+def _column(column: Column, rows: Sequence[dict[str, Any]], reasons: list[str | None]) -> pa.Array:
+    name = column.name
+    values = [row.get(name) for row in rows]
+    whole = _whole_column(column.type, values)
+    if whole is not None:
+        return whole
+    for index, value in enumerate(values):
+        try:
+            values[index] = convert(column, value)
+        except Dead as dead:
+            reasons[index] = reasons[index] or str(dead)
+            values[index] = None
+    return pa.array(values, arrow_type(column.type))
+
+
+def decode_values(source: SourceDefinition, values: Sequence[bytes | None], times: pa.Array) -> tuple[list[pa.Array], pa.Array]:
+    """The typed columns of the records and the reason of each that is dead (null for an event).
+
+    `times` are the records' own time stamps. A dead record has null in every column.
+    """
+    rows: list[dict[str, Any]] = []
+    reasons: list[str | None] = [None] * len(values)
+    for index, value in enumerate(values):
+        try:
+            rows.append(parse_record(value))
+        except Dead as dead:
+            reasons[index] = str(dead)
+            rows.append({})
+    columns = [_column(column, rows, reasons) for column in source.schema]
+    by_name = {column.name: array for column, array in zip(source.schema, columns)}
+    for role, name in (("time", source.event_time), ("id", source.event_id)):
+        if name in by_name and by_name[name].null_count:
+            for index in pc.indices_nonzero(by_name[name].is_null()).to_pylist():
+                reasons[index] = reasons[index] or f"missing event {role}"
+    if source.event_time in by_name:
+        _check_distance(source, by_name[source.event_time], times, reasons)
+    dead = pa.array(reasons, pa.string())
+    if dead.null_count < len(dead):
+        alive = dead.is_null()
+        columns = [pc.if_else(alive, column, pa.scalar(None, column.type)) for column in columns]
+    return columns, dead
+
+
+def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array, reasons: list[str | None]) -> None:
+    ahead = pc.subtract(events.cast(pa.int64()), times.cast(pa.int64()))
+    for limit, sign, text in ((source.max_ahead, 1, "ahead of"), (source.max_behind, -1, "behind")):
+        if limit is not None:
+            beyond = pc.greater(pc.multiply(ahead, sign), limit)
+            for index in pc.indices_nonzero(pc.fill_null(beyond, False)).to_pylist():
+                reasons[index] = reasons[index] or f"event time too far {text} the record's"
+
+
+def decode_batches(source: SourceDefinition, keep: Sequence[str]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A function for `mapInArrow`: from batches with `_value` and `_timestamp` to the `keep` columns, those of the
+    source's schema, and `_reason`."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns, dead = decode_values(source, batch.column("_value").to_pylist(), batch.column("_timestamp"))
+            kept = [batch.column(name) for name in keep]
+            names = [*keep, *(column.name for column in source.schema), "_reason"]
+            yield pa.RecordBatch.from_arrays([*kept, *columns, dead], names=names)
+
+    return run

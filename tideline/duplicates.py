@@ -1,0 +1,132 @@
+"""Finding repeated event ids (invariant 11), in numpy and in bounded memory.
+
+An event is a duplicate iff its id occurs at an offset in [its own - horizon, its own) of its partition,
+whether or not that occurrence counted. Ids are 128-bit hashes. For each partition the index keeps sorted
+runs of them with the offset of each id's latest occurrence, newest run last; a run is merged into its elder
+as soon as it is half as large, so n ids stand in about log2(n) runs, and adding one costs O(log n).
+
+Cost: 24 bytes an id. Merging drops what lies beyond the horizon, so a partition keeps at most about
+2 * horizon ids (48 MB for a million), and half as much again while two runs are being merged. Measured on
+one core while a million ids went in: 0.2 us an id to flag and 0.2 us to add in batches of 50,000, 0.5 us and
+0.3 us in batches of 500.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Offsets = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+
+_NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Ids in ascending order of (high, low), each once, with the offset of its latest occurrence."""
+
+    high: Hashes
+    low: Hashes
+    last: Offsets
+    newest: int
+
+    def __len__(self) -> int:
+        return len(self.high)
+
+    def find(self, high: Hashes, low: Hashes) -> Offsets:
+        """The offset at which each id occurred last, or the lowest integer where it did not."""
+        found = np.full(len(high), _NEVER, np.int64)
+        place = np.searchsorted(self.high, high)
+        open_ = np.flatnonzero(place < len(self))
+        while len(open_):  # one round, unless different ids agree in their first 64 bits
+            open_ = open_[self.high[place[open_]] == high[open_]]
+            at = place[open_]
+            hit = self.low[at] == low[open_]
+            found[open_[hit]] = self.last[at[hit]]
+            open_ = open_[~hit]
+            place[open_] += 1
+            open_ = open_[place[open_] < len(self)]
+        return found
+
+
+def _sorted_run(high: Hashes, low: Hashes, last: Offsets) -> _Run:
+    """A run of these occurrences, of which equal ids stand in ascending order of offset."""
+    order: Any = np.argsort(high, kind="stable")  # linear where the input is a few sorted stretches
+    same_high = high[order[1:]] == high[order[:-1]]
+    same = same_high & (low[order[1:]] == low[order[:-1]])
+    if not np.array_equal(same, same_high):
+        order = np.lexsort((last, low, high))
+        same = (high[order[1:]] == high[order[:-1]]) & (low[order[1:]] == low[order[:-1]])
+    keep = order[np.append(~same, True)]
+    return _Run(high[keep], low[keep], last[keep], int(last.max()))
+
+
+class DuplicateIndex:
+    """Remembers the event ids of the last `horizon` offsets of each partition. Not thread-safe."""
+
+    def __init__(self, horizon: int) -> None:
+        if horizon < 0:
+            raise ValueError(f"horizon must be 0 or more, not {horizon}")
+        self.horizon = horizon
+        self._runs: dict[int, list[_Run]] = {}
+
+    def __len__(self) -> int:
+        """How many ids it holds, those beyond the horizon that were not merged away yet included."""
+        return sum(len(run) for runs in self._runs.values() for run in runs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        runs = (run for runs in self._runs.values() for run in runs)
+        return sum(run.high.nbytes + run.low.nbytes + run.last.nbytes for run in runs)
+
+    def flag(self, offsets: Offsets, hashes: Hashes, partition: int) -> Flags:
+        """Which of these events are duplicates; changes nothing.
+
+        `offsets`, shape (n,), ascend and lie after every offset added to the partition; `hashes` have
+        shape (n, 2).
+        """
+        high, low = hashes[:, 0], hashes[:, 1]
+        if not self.horizon or not len(offsets):
+            return np.zeros(len(offsets), np.bool_)
+        order = np.lexsort((offsets, low, high))
+        high, low, at = high[order], low[order], offsets[order]
+        again = np.append(False, (high[1:] == high[:-1]) & (low[1:] == low[:-1]))
+        before = np.where(again, np.roll(at, 1), _NEVER)
+        first = np.flatnonzero(~again)
+        for run in self._runs.get(partition, ()):
+            before[first] = np.maximum(before[first], run.find(high[first], low[first]))
+        flags = np.empty(len(order), np.bool_)
+        flags[order] = before >= at - self.horizon
+        return flags
+
+    def add(self, partition: int, offsets: Offsets, hashes: Hashes) -> None:
+        """Remember these occurrences, duplicates among them too; once their commit has succeeded."""
+        if not self.horizon or not len(offsets):
+            return
+        runs = self._runs.setdefault(partition, [])
+        runs.append(_sorted_run(hashes[:, 0], hashes[:, 1], np.asarray(offsets, np.int64)))
+        # An event to come has at least the offset newest + 1.
+        oldest = runs[-1].newest + 1 - self.horizon
+        runs[:] = [run for run in runs if run.newest >= oldest]
+        while len(runs) > 1 and len(runs[-2]) <= 2 * len(runs[-1]):
+            runs[-2:] = [_merge(runs[-2], runs[-1], oldest)]
+
+    def clear(self, partition: int | None = None) -> None:
+        """Forget one partition, or all of them."""
+        if partition is None:
+            self._runs.clear()
+        else:
+            self._runs.pop(partition, None)
+
+
+def _merge(elder: _Run, younger: _Run, oldest: int) -> _Run:
+    keep = elder.last >= oldest
+    return _sorted_run(np.concatenate([elder.high[keep], younger.high]),
+                       np.concatenate([elder.low[keep], younger.low]),
+                       np.concatenate([elder.last[keep], younger.last]))

@@ -1,0 +1,113 @@
+"""Row expressions: SQL over the columns of one event, checked before Spark sees them.
+
+An expression may use operators, literals and the functions listed here, all of which depend on the event alone. So a
+view is a function of the log: no clock, no random number, no other row.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+
+from sqlglot.dialects.spark import Spark
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from tideline.errors import DefinitionError
+
+ROW_FUNCTIONS = frozenset(
+    """abs acos array array_contains asin atan atan2 bround cast cbrt ceil ceiling char_length character_length coalesce
+    concat concat_ws contains cos date date_add date_format date_from_unix_date date_sub date_trunc datediff day dayofmonth
+    dayofweek dayofyear decimal degrees div elt endswith exp extract find_in_set floor get_json_object greatest hour if ifnull
+    initcap instr int bigint double float string isnan isnotnull isnull lcase least left length levenshtein ln locate log log10
+    log2 lower lpad ltrim make_date map md5 minute mod month named_struct negative nullif nvl nvl2 parse_url pmod positive pow
+    power quarter radians regexp_count regexp_extract regexp_like regexp_replace repeat replace reverse right rlike round rpad
+    rtrim second sha1 sha2 shiftleft shiftright sign signum sin size split split_part sqrt startswith struct substr substring
+    substring_index tan timestamp timestamp_micros timestamp_millis timestamp_seconds to_date to_timestamp translate trim trunc
+    try_add try_cast try_divide try_element_at try_multiply try_subtract try_to_date try_to_timestamp ucase unix_date unix_micros
+    unix_millis unix_seconds upper url_decode weekday weekofyear width_bucket xxhash64 year""".split()
+)
+_AGGREGATES = frozenset(
+    """any approx_count_distinct approx_percentile array_agg avg bit_and bit_or bit_xor bool_and bool_or collect_list
+    collect_set corr count count_if first first_value hll_sketch_agg kurtosis last last_value max max_by mean median min min_by
+    mode percentile percentile_approx skewness std stddev stddev_pop stddev_samp sum var_pop var_samp variance""".split()
+)
+_OPERATORS = frozenset("and or not in between like rlike ilike case when then else is distinct from as escape all".split())
+_FORBIDDEN = {"over": "a window", "select": "a subquery"}
+SPECIAL_COLUMNS = ("_key", "_headers", "_timestamp")
+
+
+def tokens(sql: str) -> list[Token]:
+    """The tokens of an expression. Raises DefinitionError where it cannot be read, or holds more than one expression."""
+    try:
+        found = Spark().tokenize(sql)
+    except SqlglotError as error:
+        raise DefinitionError("BAD_EXPRESSION", expression=sql, reason=str(error).splitlines()[0]) from None
+    if not found or any(token.token_type is TokenType.SEMICOLON for token in found):
+        raise DefinitionError("BAD_EXPRESSION", expression=sql, reason="expected one SQL expression")
+    if re.search(r"--|/\*", sql) and sum(len(token.comments) for token in found):
+        raise DefinitionError("BAD_EXPRESSION", expression=sql, reason="comments belong in the catalog's Python")
+    return found
+
+
+def _is_word(token: Token) -> bool:
+    return token.token_type not in (TokenType.STRING, TokenType.NUMBER) and bool(re.match(r"[A-Za-z_]", token.text))
+
+
+def check_row_expression(sql: str) -> None:
+    """Raises DefinitionError unless `sql` uses only functions of a single event."""
+    found = tokens(sql)
+    for token, following in zip(found, [*found[1:], None]):
+        name = token.text.lower()
+        if not _is_word(token) or token.token_type is TokenType.IDENTIFIER:
+            continue
+        if name in _FORBIDDEN:
+            raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=_FORBIDDEN[name],
+                                  expected="an expression over the columns of one event")
+        if following is None or following.token_type is not TokenType.L_PAREN or name in _OPERATORS:
+            if name in ("current_date", "current_timestamp", "current_time", "now", "localtimestamp", "current_user"):
+                raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=name)
+            continue
+        if name in _AGGREGATES:
+            raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=f"the aggregate {name}()",
+                                  expected="a measure, such as Sum or Count, over a row expression")
+        if name not in ROW_FUNCTIONS:
+            close = difflib.get_close_matches(name, ROW_FUNCTIONS, 3)
+            raise DefinitionError("FUNCTION_NOT_ALLOWED", expression=sql, function=name, similar=close,
+                                  expected="a deterministic function of one event (docs/catalog.md lists them)")
+
+
+def substitute(sql: str, columns: Mapping[str, str]) -> str:
+    """`sql` with every name in `columns` replaced by its expression in parentheses; all else stays as written."""
+    found, pieces, last = tokens(sql), [], 0
+    by_name = {name.lower(): text for name, text in columns.items()}
+    for index, token in enumerate(found):
+        before = found[index - 1].token_type if index else None
+        after = found[index + 1].token_type if index + 1 < len(found) else None
+        named = _is_word(token) and token.text.lower() in by_name
+        if named and before is not TokenType.DOT and before is not TokenType.ALIAS and after is not TokenType.L_PAREN:
+            pieces += [sql[last : token.start], f"({by_name[token.text.lower()]})"]
+            last = token.end + 1
+    return "".join([*pieces, sql[last:]])
+
+
+def expand_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """Derived columns with the derived columns that each uses, declared before it, put in their place."""
+    expanded: dict[str, str] = {}
+    for name, sql in columns.items():
+        check_row_expression(sql)
+        expanded[name] = substitute(sql, expanded)
+    return expanded
+
+
+def names_used(sqls: Iterable[str], known: Iterable[str]) -> set[str]:
+    """Which of the `known` column names stand in any of the expressions."""
+    by_name = {name.lower(): name for name in known}
+    words = {token.text.lower() for sql in sqls for token in tokens(sql) if _is_word(token)}
+    return {by_name[word] for word in words if word in by_name}
+
+
+def normalise(sql: str) -> str:
+    """The expression without differences of spelling: white space, and the case of words outside quotes."""
+    return " ".join(repr(token.text) if token.token_type is TokenType.STRING else token.text.lower() for token in tokens(sql))

@@ -1,0 +1,94 @@
+"""Registering definitions: what `apply` changes (invariant 8), and the identity of topics (invariant 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tideline.cut import Cut
+from tideline.errors import ProtocolError, TopicRecreatedError
+
+if TYPE_CHECKING:
+    from tideline.ledger.state import Ledger
+
+Json = Mapping[str, Any]
+
+
+def apply(
+    ledger: Ledger,
+    sources: Mapping[str, Json],
+    definitions: Mapping[str, Json],
+    wanted: Mapping[str, str],
+    topic_ids: Mapping[str, str],
+    origin: Cut,
+) -> Ledger:
+    """Registers a catalog's sources and views; the next seal brings `wanted` into force.
+
+    `sources` by name and `definitions` by fingerprint are their `to_json`. `topic_ids` names every
+    source's topic; `origin` gives, for topics that are new to the ledger, the offset of each partition
+    at which their history starts. Raises TopicRecreatedError, and ProtocolError for what is missing.
+    """
+    check_topics(ledger, topic_ids)
+    known = {**ledger.definitions, **definitions}
+    for fingerprint, definition in definitions.items():
+        if definition["source"] not in sources:
+            raise ProtocolError("UNKNOWN_SOURCE", source=definition["source"], fingerprint=fingerprint)
+    for fingerprint in wanted.values():
+        if fingerprint not in known:
+            raise ProtocolError("UNKNOWN_DEFINITION", fingerprint=fingerprint)
+    topics = {str(source["topic"]) for source in sources.values()}
+    fresh = topics - set(ledger.topic_ids)
+    for topic in sorted(fresh):
+        if topic not in topic_ids or topic not in origin.topics():
+            raise ProtocolError("NO_ORIGIN", topic=topic)
+    former = {
+        fingerprint: ledger.source_of(fingerprint)
+        for fingerprint in ledger.definitions
+        if fingerprint not in definitions
+        and sources.get(ledger.definitions[fingerprint]["source"]) != ledger.source_of(fingerprint)
+    }
+    registered = replace(
+        ledger,
+        sources=dict(sources),
+        former_sources=former,
+        definitions=known,
+        wanted=dict(wanted),
+        topic_ids={**ledger.topic_ids, **{topic: topic_ids[topic] for topic in fresh}},
+    )
+    return prune(_start(registered, origin.restrict(fresh)))
+
+
+def _start(ledger: Ledger, start: Cut) -> Ledger:
+    """Every cut of the ledger with new topics standing at their origin: nothing of them was read."""
+    return replace(
+        ledger,
+        origin=ledger.origin.advance(start),
+        committed=ledger.committed.advance(start),
+        archived=ledger.archived.advance(start),
+        generations=tuple(
+            replace(g, begin=g.begin.advance(start), end=None if g.end is None else g.end.advance(start))
+            for g in ledger.generations
+        ),
+        versions=tuple(replace(version, cut=version.cut.advance(start)) for version in ledger.versions),
+    )
+
+
+def check_topics(ledger: Ledger, topic_ids: Mapping[str, str]) -> None:
+    """Raises TopicRecreatedError where a topic that the ledger knows has another id now (invariant 7)."""
+    for topic, found in topic_ids.items():
+        expected = ledger.topic_ids.get(topic, found)
+        if found != expected:
+            raise TopicRecreatedError("TOPIC_RECREATED", topic=topic, found=found, expected=expected)
+
+
+def prune(ledger: Ledger) -> Ledger:
+    """The ledger without definitions that nothing refers to any more."""
+    used = {*ledger.wanted.values(), *ledger.live.values()}
+    used.update(fingerprint for generation in ledger.generations for fingerprint in generation.definitions)
+    used.update(fingerprint for version in ledger.versions for fingerprint in version.views)
+    return replace(
+        ledger,
+        definitions={f: definition for f, definition in ledger.definitions.items() if f in used},
+        former_sources={f: source for f, source in ledger.former_sources.items() if f in used},
+    )

@@ -1,0 +1,182 @@
+"""What a measure is: an aggregate whose state merges, apart from the answer that people read.
+
+A measure is declared with SQL text (`Sum("quantity * price", where="quantity > 0")`) and *resolved* once Spark has
+told the type of its expression. Its state is made of *parts*, each the result of one native Spark aggregate, or of
+*entries*, counts by category. `from_parts` and `from_entries` turn what Spark collected into the state, a plain wire
+value; `merge` is associative and commutative with `zero` as its identity; `present` turns a state into the answer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, TypeVar
+
+from tideline.errors import DefinitionError
+from tideline.types import ColumnType, json_value, parse_type
+
+State = Any
+EXACT: Mapping[str, Any] = {"exact": True}
+M = TypeVar("M", bound="Measure")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One native aggregate of a state: `function` over `sql`, a row expression already cast to `type`.
+
+    `function` is one of count, sum, min, max, first, last, moments, hll; `first` and `last` order by log identity and
+    `hll` takes its size from `argument`.
+    """
+
+    name: str
+    function: str
+    type: ColumnType
+    sql: str
+    argument: int = 0
+
+    @property
+    def signature(self) -> str:
+        """Parts of equal signature may share one aggregate column between views."""
+        return f"{self.function}:{self.type.sql}:{self.argument}"
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Counts by category: `sql` gives the category (string or bigint, null is not counted), `weight` a bigint."""
+
+    type: ColumnType
+    sql: str
+    weight: str = "1L"
+
+
+@dataclass(frozen=True)
+class Measure(ABC):
+    """An aggregate over the rows of a key and bucket; `where` restricts it to the rows that satisfy a condition."""
+
+    expression: str | None = None
+    where: str | None = None
+    input: ColumnType | None = field(default=None, kw_only=True)
+
+    kind: ClassVar[str]
+    takes: ClassVar[str] = "a value"
+    registry: ClassVar[dict[str, type[Measure]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in cls.__dict__:
+            Measure.registry[cls.kind] = cls
+
+    def resolve(self: M, input_type: ColumnType | None) -> M:
+        """The same measure knowing the type of its expression. Raises DefinitionError where the type does not fit."""
+        if input_type is not None and not self.accepts(input_type):
+            raise DefinitionError("TYPE_MISMATCH", measure=self.kind, expression=self.expression, type=input_type.sql,
+                                  expected=self.takes)
+        return replace(self, input=input_type)
+
+    def accepts(self, input_type: ColumnType) -> bool:
+        """Whether the measure can aggregate values of this type."""
+        return input_type.name != "binary"
+
+    @property
+    def resolved(self) -> ColumnType:
+        """The type of the expression; only after `resolve`."""
+        if self.input is None:
+            raise DefinitionError("UNRESOLVED_MEASURE", measure=self.kind, expected="resolve() first")
+        return self.input
+
+    def value(self, cast: ColumnType | None = None) -> str:
+        """SQL of the expression, null where `where` does not hold; cast if asked to."""
+        sql = f"({self.expression})"
+        if cast is not None and cast != self.input:
+            sql = f"cast({sql} as {cast.sql})"
+        return f"if(({self.where}), {sql}, null)" if self.where else sql
+
+    def wire(self) -> tuple[ColumnType, str]:
+        """Type and SQL of the expression in its comparable form: times as numbers, -0.0 as 0.0."""
+        kind = self.resolved
+        if kind.name in ("timestamp", "date"):
+            unit = "unix_micros" if kind.name == "timestamp" else "unix_date"
+            sql = f"cast({unit}({self.expression}) as bigint)"
+        elif kind.is_floating:
+            sql = f"(cast(({self.expression}) as double) + 0D)"
+        elif kind.is_integer:
+            sql = f"cast(({self.expression}) as bigint)"
+        else:
+            return kind, self.value()
+        wide = ColumnType("double" if kind.is_floating else "bigint")
+        return wide, f"if(({self.where}), {sql}, null)" if self.where else sql
+
+    def row_expressions(self) -> dict[str, str]:
+        """The user's own SQL texts by role: `value`, `where`, and what a subclass adds."""
+        texts = {"value": self.expression, "where": self.where}
+        return {role: text for role, text in texts.items() if text is not None}
+
+    def parts(self) -> Sequence[Part]:
+        """The native aggregates that make up the state."""
+        return ()
+
+    def entries(self) -> Entries | None:
+        """The categories counted, for a measure whose state is a map."""
+        return None
+
+    def from_parts(self, values: Sequence[Any]) -> State:
+        """The state from the aggregates' results, in the order of `parts`, as Arrow's Python values."""
+        raise DefinitionError("NOT_MADE_OF_PARTS", measure=self.kind)
+
+    def from_entries(self, counts: Mapping[Any, int]) -> State:
+        """The state from counts by category."""
+        return dict(counts)
+
+    @abstractmethod
+    def zero(self) -> State:
+        """The state of no rows."""
+
+    @abstractmethod
+    def merge(self, left: State, right: State) -> State:
+        """The state of both sets of rows; neither input is changed."""
+
+    @abstractmethod
+    def present(self, state: State) -> Any:
+        """The answer that people read."""
+
+    @property
+    def answer_type(self) -> ColumnType | None:
+        """The answer's type; None where the answer is a mapping or a list."""
+        return None
+
+    @property
+    def bound(self) -> Mapping[str, Any]:
+        """How far an answer may be from the truth."""
+        return EXACT
+
+    def canonical(self, state: State) -> Any:
+        """A form in which equal states are equal, for comparing full with incremental recomputes."""
+        return state
+
+    def answer_json(self, answer: Any) -> Any:
+        """The answer as JSON carries it."""
+        return json_value(answer)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able description from which `measure_from_json` makes an equal measure."""
+        options = {f.name: getattr(self, f.name) for f in fields(self)}
+        options["input"] = self.input.sql if self.input else None
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}}
+
+
+def measure_from_json(data: Mapping[str, Any]) -> Measure:
+    """The measure that `to_json` described. Raises DefinitionError for a kind that this release does not know."""
+    options = dict(data)
+    kind = options.pop("kind")
+    if kind not in Measure.registry:
+        raise DefinitionError("UNKNOWN_MEASURE", measure=kind, known=sorted(Measure.registry))
+    input_type = options.pop("input")
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return Measure.registry[kind](**options, input=parse_type(input_type) if input_type else None)
+
+
+def needs_expression(measure: Measure) -> None:
+    """Raises DefinitionError where a measure that aggregates values has no expression."""
+    if not measure.expression:
+        raise DefinitionError("MISSING_EXPRESSION", measure=measure.kind, expected=measure.takes)

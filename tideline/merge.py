@@ -1,0 +1,214 @@
+"""The merge: batch segments and generations of a view, folded into one row per key and bucket.
+
+1. The snapshot's ledger names the view's spaces: the last version's segments, which tile [origin, its cut),
+   and every generation, which tile [its cut, committed).
+2. Each space is sorted by the same key, so that a walk over all of them meets the states of one row together.
+3. States merge in log order. Nothing is read but what the ledger names, and what it names must be there.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tideline.codec import pack_row, unpack_row
+from tideline.errors import MissingSegmentError
+from tideline.keys import key_encoder
+from tideline.ledger import Ledger, Version
+from tideline.stores.base import Item, Snapshot, WriteTransaction
+from tideline.types import Column
+
+Row = tuple[Sequence[Any], "int | None", Sequence[Any]]
+"""(key, bucket, states): wire values, microseconds or None, a state per measure."""
+
+
+class MergeableView(Protocol):
+    """What the merge needs of a `ViewDefinition`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def key(self) -> tuple[Column, ...]: ...
+    @property
+    def measures(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRow:
+    """A view's states for one key and bucket: batch side, speed side, both; None where a side is empty."""
+
+    key: tuple[Any, ...]
+    bucket: int | None
+    batch: list[Any] | None
+    speed: list[Any] | None
+    merged: list[Any]
+
+
+def view_spaces(ledger: Ledger, fingerprint: str, version: int | None = None) -> tuple[list[str], list[str]]:
+    """(batch spaces, speed spaces) that a view's answer is made of, each in log order.
+
+    With `version`, that version's segments alone. Raises MissingSegmentError where a generation or a
+    version lacks the view over a range that holds events (invariant 7), UsageError for a version that is
+    not retained.
+    """
+    found = ledger.version if version is None else ledger.find_version(version)
+    batch = _version_spaces(ledger, found, fingerprint)
+    if version is not None:
+        return batch, []
+    topic = [ledger.topic_of(fingerprint)]
+    speed = []
+    for generation in ledger.generations:
+        if fingerprint in generation.definitions:
+            speed.append(generation.space(fingerprint))
+            continue
+        begin, end = generation.begin.restrict(topic), (generation.end or ledger.committed).restrict(topic)
+        if begin != end:
+            raise MissingSegmentError(
+                "GENERATION_LACKS_VIEW",
+                generation=generation.id,
+                fingerprint=fingerprint,
+                begin=str(begin),
+                end=str(end),
+            )
+    return batch, speed
+
+
+def _version_spaces(ledger: Ledger, version: Version, fingerprint: str) -> list[str]:
+    if fingerprint in version.views:
+        return [ledger.segments[id].space for id in version.views[fingerprint]]
+    topic = [ledger.topic_of(fingerprint)]
+    if version.cut.restrict(topic) != ledger.origin.restrict(topic):
+        raise MissingSegmentError("VIEW_NOT_IN_VERSION", version=version.id, fingerprint=fingerprint)
+    return []
+
+
+def get_row(
+    snapshot: Snapshot,
+    view: MergeableView,
+    key: Sequence[Any],
+    bucket: int | None = None,
+    version: int | None = None,
+) -> MergedRow | None:
+    """The row of one key and bucket; None where no event counts or the bucket lies before the floor."""
+    batch, speed = view_spaces(snapshot.ledger, view.fingerprint, version)
+    floor = _floor(snapshot.ledger, view.fingerprint, version)
+    if bucket is not None and floor is not None and bucket < floor:
+        return None
+    name = key_encoder(tuple(column.type for column in view.key))(key, bucket)
+    values = [(index, snapshot.get(space, name)) for index, space in enumerate((*batch, *speed))]
+    found = [(index, value) for index, value in values if value is not None]
+    return _merge_values(found, len(batch), merger(view)) if found else None
+
+
+def scan_rows(
+    snapshot: Snapshot,
+    view: MergeableView,
+    lower: bytes | None = None,
+    upper: bytes | None = None,
+    version: int | None = None,
+) -> Iterator[MergedRow]:
+    """The view's rows with lower <= encoded key < upper, in the order of the keys; see `keys.key_range`."""
+    batch, speed = view_spaces(snapshot.ledger, view.fingerprint, version)
+    floor = _floor(snapshot.ledger, view.fingerprint, version)
+    scans = [snapshot.scan(space, lower, upper) for space in (*batch, *speed)]
+    return _rows(scans, len(batch), floor, merger(view))
+
+
+def _rows(
+    scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger
+) -> Iterator[MergedRow]:
+    for found in _grouped(scans):
+        row = _merge_values(found, batch, merge)
+        if floor is None or row.bucket is None or row.bucket >= floor:
+            yield row
+
+
+def _grouped(scans: Sequence[Iterator[Item]]) -> Iterator[list[tuple[int, bytes]]]:
+    """For each key, in order, the values that the scans have for it, as (index of the scan, value)."""
+    if len(scans) == 1:
+        for _, value in scans[0]:
+            yield [(0, value)]
+        return
+    heap = [(item[0], index, item[1]) for index, scan in enumerate(scans) for item in _take(scan)]
+    heapq.heapify(heap)
+    while heap:
+        key = heap[0][0]
+        found = []
+        while heap and heap[0][0] == key:
+            _, index, value = heap[0]
+            found.append((index, value))
+            following = next(scans[index], None)
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (following[0], index, following[1]))
+        yield found
+
+
+def _take(scan: Iterator[Item]) -> list[Item]:
+    first = next(scan, None)
+    return [] if first is None else [first]
+
+
+StatesMerger = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+
+
+def merger(view: MergeableView) -> StatesMerger:
+    """Merges two lists of a view's states, measure by measure; neither is changed."""
+    merges = [measure.merge for measure in view.measures.values()]
+    if len(merges) == 1:
+        only = merges[0]
+        return lambda left, right: [only(left[0], right[0])]
+    return lambda left, right: [merge(a, b) for merge, a, b in zip(merges, left, right, strict=True)]
+
+
+def _merge_values(found: Sequence[tuple[int, bytes]], batch: int, merge: StatesMerger) -> MergedRow:
+    sides: list[list[Any] | None] = [None, None]
+    for index, value in found:
+        key, bucket, states = unpack_row(value)
+        side = 0 if index < batch else 1
+        current = sides[side]
+        sides[side] = states if current is None else merge(current, states)
+    settled, fresh = sides
+    both = settled if fresh is None else fresh if settled is None else merge(settled, fresh)
+    return MergedRow(key, bucket, settled, fresh, both or [])
+
+
+def _floor(ledger: Ledger, fingerprint: str, version: int | None) -> int | None:
+    found = ledger.version if version is None else ledger.find_version(version)
+    return found.floors.get(fingerprint)
+
+
+def merge_into(txn: WriteTransaction, space: str, view: MergeableView, rows: Iterable[Row]) -> int:
+    """Merges a micro-batch's states into a generation's space; returns how many rows it touched.
+
+    `rows` may come in any order and repeat a key. Keys are read and written in their order, for locality.
+    """
+    encode = key_encoder(tuple(column.type for column in view.key))
+    merge = merger(view)
+    fresh: dict[bytes, Row] = {}
+    for row in rows:
+        name = encode(row[0], row[1])
+        seen = fresh.get(name)
+        fresh[name] = row if seen is None else (row[0], row[1], merge(seen[2], row[2]))
+    names = sorted(fresh)
+    stored = txn.get_many(space, names)
+    txn.put_many(space, _merged_items(names, fresh, stored, merge))
+    return len(names)
+
+
+def _merged_items(
+    names: Iterable[bytes], fresh: Mapping[bytes, Row], stored: Mapping[bytes, bytes], merge: StatesMerger
+) -> Iterator[Item]:
+    for name in names:
+        key, bucket, states = fresh[name]
+        old = stored.get(name)
+        yield name, pack_row(key, bucket, states if old is None else merge(unpack_row(old)[2], states))
+
+
+def segment_items(view: MergeableView, rows: Iterable[Row]) -> list[Item]:
+    """A batch segment's rows, each key once, as `WriteTransaction.load` takes them: encoded and sorted."""
+    encode = key_encoder(tuple(column.type for column in view.key))
+    return sorted((encode(key, bucket), pack_row(key, bucket, states)) for key, bucket, states in rows)

@@ -1,0 +1,69 @@
+"""Spark's settings for the layers, as a properties file for `spark-submit --properties-file`.
+
+Only there do `spark.jars` take effect: set in a session builder they are ignored. What a user sets in the
+table `[spark]` wins over everything here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tideline.runtime.home import Home
+from tideline.runtime.jars import spark_jars
+from tideline.settings import Settings
+
+LOG_SETTINGS = Path(__file__).with_name("spark-log4j2.properties")
+_JAVA_OPTIONS = ("-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={LOG_SETTINGS.as_uri()}")
+
+
+def spark_settings(home: Home, settings: Settings) -> dict[str, str]:
+    """Every Spark setting by name. Raises JarError, JavaError."""
+    chosen = {
+        "spark.master": f"local[{settings['spark.cores']}]",
+        "spark.driver.memory": settings["spark.driver_memory"],
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": " ".join(_JAVA_OPTIONS),
+        "spark.jars": ",".join(str(jar) for jar in spark_jars()),
+        "spark.local.dir": str(home.tmp),
+        "spark.sql.warehouse.dir": str(home.tmp / "warehouse"),
+        "spark.pyspark.python": sys.executable,
+        "spark.pyspark.driver.python": sys.executable,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+        "spark.databricks.delta.snapshotPartitions": "2",
+    }
+    return chosen | settings.spark
+
+
+def properties_text(properties: Mapping[str, str]) -> str:
+    """A Java properties file; spark-submit reads it as UTF-8."""
+    lines = (f"{name}={value}" for name, value in properties.items())
+    return "".join(line.replace("\\", "\\\\").replace("\n", "\\n") + "\n" for line in lines)
+
+
+def write_spark_properties(path: Path, home: Home, settings: Settings) -> Path:
+    """Write the properties file and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(properties_text(spark_settings(home, settings)), "utf-8")
+    return path
+
+
+def submit_environment(properties: Path) -> dict[str, str]:
+    """What makes a plain `python job.py` start its JVM as spark-submit would with this properties file."""
+    return {
+        "PYSPARK_SUBMIT_ARGS": f'--properties-file "{properties}" pyspark-shell',
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+    }

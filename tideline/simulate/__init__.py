@@ -1,0 +1,1 @@
+"""Simulated event streams, the same for the same seed."""

@@ -1,0 +1,97 @@
+"""A source: a Kafka topic whose records decode to events of one schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tideline.durations import days, to_micros
+from tideline.errors import DefinitionError
+from tideline.location import Location, declared_at
+from tideline.types import Column, parse_schema, schema_text
+
+DECODER_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Declares a topic of JSON records.
+
+    `schema` lists the columns, `event_time` names the timestamp column that places an event in time (or `_timestamp`, the
+    record's own), `event_id` the column that identifies an event, by which repeats within the previous `horizon` offsets
+    of its partition are not counted. Events dated more than `max_ahead` after or `max_behind` before their record's time
+    stamp are dead letters. `topic` defaults to the name.
+    """
+
+    name: str
+    schema: str
+    event_time: str
+    event_id: str | None = None
+    topic: str | None = None
+    max_ahead: dt.timedelta | None = days(1)
+    max_behind: dt.timedelta | None = None
+    horizon: int = 1_000_000
+    location: Location = field(default_factory=declared_at, compare=False, repr=False)
+
+    def resolve(self) -> SourceDefinition:
+        """The checked, plain form. Raises DefinitionError naming file and line."""
+        with self.location.of(f"source {self.name}"):
+            return self._resolve()
+
+    def _resolve(self) -> SourceDefinition:
+        if not self.name.replace("-", "_").isidentifier():
+            raise DefinitionError("BAD_NAME", name=self.name, expected="letters, digits, _ and -")
+        columns = parse_schema(self.schema)
+        by_name = {column.name: column for column in columns}
+        for role, name in (("event_time", self.event_time), ("event_id", self.event_id)):
+            if name is not None and name not in by_name and not (role == "event_time" and name == "_timestamp"):
+                raise DefinitionError("UNKNOWN_COLUMN", role=role, column=name, known=sorted(by_name))
+        if self.event_time != "_timestamp" and by_name[self.event_time].type.name != "timestamp":
+            raise DefinitionError("TYPE_MISMATCH", role="event_time", column=self.event_time,
+                                  type=by_name[self.event_time].type.sql, expected="timestamp")
+        if self.event_id and not (by_name[self.event_id].type.is_integer or by_name[self.event_id].type.name == "string"):
+            raise DefinitionError("TYPE_MISMATCH", role="event_id", column=self.event_id,
+                                  type=by_name[self.event_id].type.sql, expected="string or an integer type")
+        if self.horizon < 0:
+            raise DefinitionError("BAD_OPTION", option="horizon", value=self.horizon, expected="0 or more")
+        return SourceDefinition(
+            self.name, self.topic or self.name, columns, self.event_time, self.event_id,
+            None if self.max_ahead is None else to_micros(self.max_ahead),
+            None if self.max_behind is None else to_micros(self.max_behind), self.horizon)
+
+
+@dataclass(frozen=True)
+class SourceDefinition:
+    """A checked source; lengths of time in microseconds."""
+
+    name: str
+    topic: str
+    schema: tuple[Column, ...]
+    event_time: str
+    event_id: str | None
+    max_ahead: int | None
+    max_behind: int | None
+    horizon: int
+
+    def column(self, name: str) -> Column:
+        """The schema's column of that name."""
+        return next(column for column in self.schema if column.name == name)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of how records decode; 16 hexadecimal digits."""
+        text = json.dumps({**self.to_json(), "decoder": DECODER_VERSION}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "topic": self.topic, "schema": schema_text(self.schema), "event_time": self.event_time,
+                "event_id": self.event_id, "max_ahead": self.max_ahead, "max_behind": self.max_behind,
+                "horizon": self.horizon}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SourceDefinition:
+        return cls(**{**data, "schema": parse_schema(data["schema"])})

@@ -1,0 +1,49 @@
+"""From Kafka's rows to events: the record columns, the checksum, decoding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame
+
+from tideline.cut import Cut
+from tideline.decode import decode_batches
+from tideline.source import SourceDefinition
+from tideline.types import schema_text
+
+RECORD_TYPES = {
+    "_partition": "int", "_offset": "bigint", "_timestamp": "timestamp", "_hash": "bigint", "_key": "binary",
+    "_headers": "array<struct<key:string,value:binary>>", "_value": "binary"}
+_RECORD_SQL = {
+    "_partition": "partition", "_offset": "offset", "_timestamp": "timestamp", "_hash": "xxhash64(offset, value)",
+    "_key": "key", "_headers": "headers", "_value": "value"}
+
+
+def kafka_options(bootstrap: str, topics: Sequence[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Options of Spark's Kafka reader for whole records of committed transactions; a lost range is an error."""
+    return {
+        "kafka.bootstrap.servers": bootstrap, "subscribe": ",".join(topics), "kafka.isolation.level": "read_committed",
+        "failOnDataLoss": "true", "includeHeaders": "true", "kafka.max.partition.fetch.bytes": str(8 << 20), **(extra or {})}
+
+
+def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:
+    """A cut as Spark's Kafka reader takes it, with every one of these partitions listed."""
+    return json.dumps({topic: {str(p): cut.offset(topic, p) for p in ids} for topic, ids in partitions.items()})
+
+
+def records(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """Kafka's rows as record columns (`_partition`, `_offset`, ...); `_hash` is the checksum of offset and value."""
+    return rows.selectExpr(*(f"{_RECORD_SQL[name]} as {name}" for name in columns))
+
+
+def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> DataFrame:
+    """Records with `_value` and `_timestamp` as typed events with `_reason`, and the record columns in `keep`."""
+    kept = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in keep)
+    schema = f"{kept}, {schema_text(source.schema)}, _reason string"
+    return rows.mapInArrow(decode_batches(source, keep), schema)
+
+
+def identity_sql(source: SourceDefinition) -> str:
+    """SQL of the 16 bytes that stand for an event's id."""
+    return f"unhex(md5(cast({source.event_id} as string)))"
