@@ -27,7 +27,7 @@ from tideline.spark.repeats import Repeats
 
 FORMAT = 1
 CHUNK = 1_000_000  # offsets of one commit
-_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "3", "compression": "zstd"}
+_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "3"}
 
 
 class Master:

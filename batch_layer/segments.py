@@ -1,8 +1,8 @@
 """Segments: building a view's states from the master, keeping them in Delta, and copying them to the serving store.
 
-Every view has one Delta table, partitioned by segment id. An incremental run adds a segment for the new events; when the
-last segments are no larger than twice the new one, they are merged with it, so that the number of segments stays
-logarithmic and the cost of merging is amortised.
+Every view has one Delta table, partitioned by segment id. An incremental run adds a segment for the new events. Once a
+view has six, the last ones are merged with the new one, as long as they are no larger than twice what is merged: so the
+number of segments stays small and the cost of merging is amortised.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tideline.stores.base import Item
 FORMAT = 1
 _LOAD_ROWS = 10_000  # rows of one write transaction: the speed layer's commits go between
 _READ_ROWS = 20_000
+_MANY_SEGMENTS = 6  # a lookup touches no more, and the new one
 _DEAD_SEGMENTS = 4  # so many unreferenced segments of a view are removed together
 
 
@@ -83,7 +84,7 @@ class Segments:
     def _write(self, view: ViewDefinition, id: int, states: DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
         rows = states.withColumn("segment", F.lit(id).cast("bigint"))
-        writer = rows.write.format("delta").mode("append").partitionBy("segment").option("compression", "zstd")
+        writer = rows.write.format("delta").mode("append").partitionBy("segment")
         writer.option("userMetadata", f'{{"format": {FORMAT}, "segment": {id}}}').save(str(table))
         commit = delta_log.newest(table)
         if commit.metadata.get("segment") != id:
@@ -124,10 +125,13 @@ class Segments:
 
 
 def _to_merge(earlier: Sequence[Segment], rows: int) -> list[Segment]:
+    """The last segments that are small beside the new one, once a view has many; at least one then."""
     merged: list[Segment] = []
     total = rows
+    if len(earlier) < _MANY_SEGMENTS:
+        return merged
     for segment in reversed(earlier):
-        if segment.rows > 2 * total:
+        if merged and segment.rows > 2 * total:
             break
         merged.insert(0, segment)
         total += segment.rows

@@ -1,9 +1,9 @@
-"""The HTTP API: `GET /v1/views`, `/v1/views/{view}`, `/v1/views/{view}/rows`, `/v1/status`, `POST /v1/query`, and the page."""
+"""The HTTP API: views, their rows, several queries on one snapshot, the status; and the page."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,13 @@ from starlette.responses import FileResponse
 
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from serving_layer.responses import check_format, error_response, is_server_fault, json_response, rows_response
+from serving_layer.responses import (
+    check_format,
+    error_response,
+    is_server_fault,
+    json_response,
+    rows_response,
+)
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
 
@@ -22,7 +28,7 @@ PAGE = Path(__file__).with_name("page")
 MAX_QUERIES = 100
 PATHS = ("/v1/views", "/v1/views/{view}", "/v1/views/{view}/rows", "/v1/query", "/v1/status", "/healthz", "/")
 SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self'; script-src 'self'; img-src 'self' data:",
+    "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
 }
 log = logging.getLogger(__name__)
@@ -69,7 +75,7 @@ def create_app(reader: Reader) -> FastAPI:
     def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=SECURITY)
 
-    for name in ("page.js", "page.css"):
+    for name in ("page.js", "page.css", "icon.svg"):
         app.add_api_route(f"/{name}", _static(name), include_in_schema=False)
     return app
 
@@ -79,7 +85,7 @@ def _static(name: str) -> Callable[[], Response]:
 
 
 def _queries(body: Any) -> list[Query]:
-    """The queries of `{"queries": [{...}]}`. Raises UsageError BAD_REQUEST_BODY and what `Query.from_json` raises."""
+    """The queries of `{"queries": [{...}]}`. Raises UsageError."""
     found = body.get("queries") if isinstance(body, dict) and set(body) == {"queries"} else None
     if not isinstance(found, list) or not found or not all(isinstance(item, dict) for item in found):
         raise _bad_body("the body is not an object with a list of queries")
@@ -89,14 +95,13 @@ def _queries(body: Any) -> list[Query]:
 
 
 def _bad_body(message: str, **params: Any) -> UsageError:
-    return UsageError("BAD_REQUEST_BODY", message, 'post JSON such as {"queries": [{"view": "revenue"}]}', **params)
-
-
-Handler = Callable[[Request, Exception], Awaitable[Response]]
+    hint = 'post JSON such as {"queries": [{"view": "revenue"}]}'
+    return UsageError("BAD_REQUEST_BODY", message, hint, **params)
 
 
 async def _tideline_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TidelineError)  # noqa: S101 - the handler is registered for it
+    if not isinstance(error, TidelineError):
+        return await _fault(request, error)
     if is_server_fault(error):
         log.error("%s %s: %s", request.method, request.url.path, error)
     return error_response(error)
@@ -107,23 +112,33 @@ async def _http_error(request: Request, error: Exception) -> Response:
     path, method = request.url.path, request.method
     if code == 404:
         known = f"paths: {', '.join(PATHS)}"
-        return error_response(UsageError("UNKNOWN_PATH", f"there is nothing at {path}", known, path=path, known=list(PATHS)))
+        return error_response(
+            UsageError("UNKNOWN_PATH", f"there is nothing at {path}", known, path=path, known=list(PATHS))
+        )
     if code == 405:
         headers = dict(getattr(error, "headers", None) or {})
         allowed = headers.get("Allow", headers.get("allow", ""))
-        refused = UsageError("METHOD_NOT_ALLOWED", f"{path} does not take {method}", f"use {allowed}", path=path, method=method,
-                             allowed=allowed)
+        refused = UsageError(
+            "METHOD_NOT_ALLOWED",
+            f"{path} does not take {method}",
+            f"use {allowed}",
+            path=path,
+            method=method,
+            allowed=allowed,
+        )
         return error_response(refused, headers)
     return error_response(_bad_body(str(getattr(error, "detail", error)), path=path))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     reasons = [str(found.get("msg")) for found in getattr(error, "errors", list)()]
-    return error_response(_bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path))
+    return error_response(
+        _bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path)
+    )
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     kind = type(error).__name__
-    fault = OutsideError("INTERNAL_FAULT", "the server failed on this request", "its log says why; please report it", error=kind)
-    return error_response(fault)
+    message, hint = "the server failed on this request", "its log says why; please report it"
+    return error_response(OutsideError("INTERNAL_FAULT", message, hint, error=kind))

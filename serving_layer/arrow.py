@@ -16,9 +16,19 @@ from tideline.measures import CountBy, Measure, Quantiles, TopK, quantile_name
 from tideline.types import BIGINT, INTEGER_RANGES, ColumnType
 
 PROOF = b"tideline.proof"
-_TYPES = {"string": pa.string(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(),
-          "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(), "binary": pa.binary(),
-          "timestamp": pa.timestamp("us", "UTC")}
+_TYPES = {
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "binary": pa.binary(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
 _COUNTED = pa.struct([pa.field("value", pa.string()), pa.field("count", pa.int64())])
 
 
@@ -53,7 +63,9 @@ def _measure_array(measure: Measure, values: list[Any]) -> pa.Array:
         return _integers(kind, values)
     if kind.is_decimal:
         digits = max((len(value.as_tuple().digits) for value in values if value is not None), default=0)
-        return pa.array(values, arrow_type(kind) if digits <= kind.precision else pa.decimal256(76, kind.scale))
+        return pa.array(
+            values, arrow_type(kind) if digits <= kind.precision else pa.decimal256(76, kind.scale)
+        )
     return pa.array(values, arrow_type(kind))
 
 
@@ -91,7 +103,9 @@ def _answer_array(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([None if value is None else json.dumps(plain(value)) for value in values], pa.string())
+        return pa.array(
+            [None if value is None else json.dumps(plain(value)) for value in values], pa.string()
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ from tideline.types import TIMESTAMP, to_json
 
 
 def describe_view(view: ViewDefinition, ledger: Ledger) -> dict[str, Any]:
-    """Key columns with their types, bucket, measures with answer types and bounds, answers, source and retention."""
+    """Key columns with types, bucket, measures with answer types and bounds, answers, source, retention."""
     return {
         "name": view.name,
         "source": view.source,

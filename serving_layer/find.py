@@ -27,7 +27,7 @@ class NotReadyError(OutsideError):
 
 
 def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
-    """The fingerprint under which a view is answered, live or in a version. Raises UsageError, NotReadyError."""
+    """The fingerprint of a view, live or in a version. Raises UsageError, NotReadyError."""
     live: Mapping[str, str] = ledger.live if version is None else ledger.find_version(version).live
     if name in live:
         return live[name]
@@ -37,7 +37,9 @@ def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
     close = similar(name, live)
     known = f"views that can be asked: {', '.join(sorted(live)) or 'none'}"
     hint = f"did you mean {' or '.join(close)}? {known}" if close else known
-    raise UsageError("UNKNOWN_VIEW", f"there is no view {name}{where}", hint, view=name, known=sorted(live), similar=close)
+    raise UsageError(
+        "UNKNOWN_VIEW", f"there is no view {name}{where}", hint, view=name, known=sorted(live), similar=close
+    )
 
 
 def check_topics(ledger: Ledger, wanted: Cut) -> None:
@@ -45,5 +47,11 @@ def check_topics(ledger: Ledger, wanted: Cut) -> None:
     for topic in wanted.topics():
         if topic not in ledger.topic_ids:
             known = sorted(ledger.topic_ids)
-            raise UsageError("UNKNOWN_TOPIC", f"at_least names the topic {topic}, which no source reads",
-                             f"topics: {', '.join(known) or 'none'}", topic=topic, known=known, similar=similar(topic, known))
+            raise UsageError(
+                "UNKNOWN_TOPIC",
+                f"at_least names the topic {topic}, which no source reads",
+                f"topics: {', '.join(known) or 'none'}",
+                topic=topic,
+                known=known,
+                similar=similar(topic, known),
+            )

@@ -1,4 +1,4 @@
-"""From a snapshot to groups of merged states: the rows that a plan asks for, folded by group key and window."""
+"""From a snapshot to groups of merged states: the rows of a plan, folded by group key and window."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Merge = Callable[[States, States], list[Any]]
 class Group:
     """One row of an answer before it is presented.
 
-    `key` holds the wire values of the group's key columns, `window` the start in microseconds, the rest a state for
-    each of the plan's slots; `batch` and `speed` are None where that side has nothing. `seen` caches answers.
+    `key` holds the wire values of the group's key columns, `window` the start in microseconds, the rest a
+    state for each of the plan's slots; `batch` and `speed` are None where that side has nothing. `seen`
+    caches answers.
     """
 
     key: tuple[Any, ...]
@@ -72,13 +73,12 @@ def _rows(snapshot: Snapshot, plan: Plan) -> Iterator[MergedRow]:
     view, windows, prefix = plan.view, plan.windows, plan.prefix
     types = [column.type for column in view.key]
     whole = len(prefix) == len(types)
-    one_bucket = windows.start is not None and windows.end is not None and windows.end - windows.start == view.bucket
+    start, end = windows.start, windows.end
+    one_bucket = start is not None and end is not None and end - start == view.bucket
     if whole and (view.bucket is None or one_bucket):
-        row = get_row(snapshot, view, prefix, windows.start, version=plan.version)
+        row = get_row(snapshot, view, prefix, start, version=plan.version)
         return iter(() if row is None else (row,))
-    if whole:
-        return scan_rows(snapshot, view, *key_range(types, prefix, windows.start, windows.end), version=plan.version)
-    lower, upper = key_range(types, prefix) if prefix else (None, None)
+    lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
     return scan_rows(snapshot, view, lower, upper, version=plan.version)
 
 
@@ -88,7 +88,9 @@ def _in_range(rows: Iterator[MergedRow], plan: Plan) -> Iterator[MergedRow]:
     wanted = encode_key(types, [value for _, value in plan.filters])
     indices = [index for index, _ in plan.filters]
     for row in rows:
-        if row.bucket is not None and ((start is not None and row.bucket < start) or (end is not None and row.bucket >= end)):
+        if row.bucket is not None and (
+            (start is not None and row.bucket < start) or (end is not None and row.bucket >= end)
+        ):
             continue
         # Compared as they are stored: so NaN equals NaN, and a key that shares a long prefix does not pass.
         if not indices or encode_key(types, [row.key[index] for index in indices]) == wanted:
@@ -143,5 +145,6 @@ class _Piles:
 
 def _total(piles: _Piles, window: int | None, merge: Merge) -> Group:
     batch, speed, whole = piles.batch.total(merge), piles.speed.total(merge), piles.whole.total(merge)
-    both = merge(batch, speed) if batch is not None and speed is not None else batch if speed is None else speed
-    return Group(piles.key, window, (both if whole is None else whole) or [], batch, speed)
+    if whole is None:
+        whole = speed if batch is None else batch if speed is None else merge(batch, speed)
+    return Group(piles.key, window, whole or [], batch, speed)

@@ -27,7 +27,7 @@ class Order:
 
 
 def plan_order(view: ViewDefinition, columns: Sequence[str], texts: Sequence[str]) -> tuple[Order, ...]:
-    """The checked order; `columns` are the key columns and the time column of the rows. Raises UsageError BAD_ORDER."""
+    """The checked order; `columns` are the rows' key columns and time column. Raises UsageError BAD_ORDER."""
     return tuple(_plan_one(view, columns, text) for text in texts)
 
 
@@ -39,13 +39,25 @@ def _plan_one(view: ViewDefinition, columns: Sequence[str], text: str) -> Order:
         return Order(column, None, descending)
     known = [*columns, *view.measures, *view.answers]
     if name not in view.measures and name not in view.answers:
-        raise UsageError("BAD_ORDER", f"the rows have no column {name} to order by",
-                         f"order by one of {', '.join(known)}, with - before it for descending", view=view.name, order=text,
-                         similar=similar(name, known), known=known)
+        raise UsageError(
+            "BAD_ORDER",
+            f"the rows have no column {name} to order by",
+            f"order by one of {', '.join(known)}, with - before it for descending",
+            view=view.name,
+            order=text,
+            similar=similar(name, known),
+            known=known,
+        )
     if not _has_order(view.measures.get(name), field if dot else None):
         orders = _orders(view, columns, name)
-        raise UsageError("BAD_ORDER", f"{text} has no order", f"order by {' or '.join(orders)}", view=view.name, order=text,
-                         known=orders)
+        raise UsageError(
+            "BAD_ORDER",
+            f"{text} has no order",
+            f"order by {' or '.join(orders)}",
+            view=view.name,
+            order=text,
+            known=orders,
+        )
     return Order(name, field if dot else None, descending)
 
 
@@ -54,7 +66,7 @@ def _has_order(measure: Measure | None, field: str | None) -> bool:
     if measure is None or measure.answer_type is not None:
         return field is None
     if isinstance(measure, Quantiles):
-        return field in map(quantile_name, measure.at)
+        return field in [quantile_name(q) for q in measure.at]
     return isinstance(measure, CountBy) and bool(field)
 
 
@@ -75,7 +87,9 @@ def _column(columns: Sequence[str], name: str) -> str | None:
     return next((column for column in columns if column in TIME_NAMES), None) if name in TIME_NAMES else None
 
 
-def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None) -> tuple[tuple[str, ...], int] | None:
+def plan_limit_by(
+    view: ViewDefinition, columns: Sequence[str], text: str | None
+) -> tuple[tuple[str, ...], int] | None:
     """(columns, n) of `column,column:n`. Raises UsageError BAD_LIMIT_BY."""
     if text is None:
         return None
@@ -87,14 +101,26 @@ def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None
     names = [(name, _column(columns, name)) for name in (part.strip() for part in left.split(",")) if name]
     for name, column in names:
         if column is None:
-            raise UsageError("BAD_LIMIT_BY", f"the rows have no key column {name} to limit by",
-                             f"limit by one of {', '.join(columns) or 'none: the rows have no key'}", view=view.name,
-                             option="limit_by", key=name, similar=similar(name, columns), known=list(columns))
+            raise UsageError(
+                "BAD_LIMIT_BY",
+                f"the rows have no key column {name} to limit by",
+                f"limit by one of {', '.join(columns) or 'none: the rows have no key'}",
+                view=view.name,
+                option="limit_by",
+                key=name,
+                similar=similar(name, columns),
+                known=list(columns),
+            )
     return tuple(column for _, column in names if column), whole("limit_by", right, 1) or 1
 
 
-def arrange(rows: list[T], order: Sequence[Order], limit: int | None, limit_by: tuple[tuple[str, ...], int] | None,
-            lookup: Lookup[T]) -> list[T]:
+def arrange(
+    rows: list[T],
+    order: Sequence[Order],
+    limit: int | None,
+    limit_by: tuple[tuple[str, ...], int] | None,
+    lookup: Lookup[T],
+) -> list[T]:
     """The rows in order, cut to the limits; rows that compare equal keep their order."""
     for term in reversed(order):
         rows = _sorted(rows, term, lookup)

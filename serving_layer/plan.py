@@ -22,9 +22,10 @@ from tideline.types import Column, parse_text, to_wire
 class Plan:
     """What to read and how to answer.
 
-    `filters` are (index of the key column, wire value), `prefix` the values of the leading key columns that are all
-    filtered, `group` the indices of the key columns to keep. `measures` are the shown ones, `answers` the shown
-    expressions, both in the order in which they are shown together, `shown`. `slots` are all measures to merge.
+    `filters` are (index of the key column, wire value), `prefix` the values of the leading key columns
+    that are all filtered, `group` the indices of the key columns to keep. `measures` are the shown ones,
+    `answers` the shown expressions, both in the order in which they are shown together, `shown`. `slots`
+    are all measures to merge.
     """
 
     view: ViewDefinition
@@ -64,7 +65,9 @@ class Plan:
     def keeps_rows(self) -> bool:
         """Whether every stored row is a row of the answer: nothing is merged but the two sides."""
         whole = self.group == tuple(range(len(self.view.key)))
-        return whole and (self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket)
+        return whole and (
+            self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket
+        )
 
 
 @dataclass(frozen=True)
@@ -84,15 +87,26 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     """The plan of a query on its view. Raises UsageError, whose params say what would be right."""
     windows = plan_windows(view, query.start, query.end, query.window, query.slide)
     group = _group(view, query)
-    time_name = None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
+    time_name = (
+        None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
+    )
     answers = {name: Answer(text, view.measures) for name, text in view.answers.items()}
     shown = _shown(view, read.names("measures", query.measures))
     columns = tuple(view.key[index].name for index in group) + ((time_name,) if time_name else ())
     return Plan(
-        view, _filters(view, query.key), windows, group, shown, answers,
-        plan_order(view, columns, read.names("order", query.order) or ()), read.whole("limit", query.limit, 0),
-        plan_limit_by(view, columns, query.limit_by), time_name, read.whole("version", query.version, 0),
-        read.flag("parts", query.parts))
+        view,
+        _filters(view, query.key),
+        windows,
+        group,
+        shown,
+        answers,
+        plan_order(view, columns, read.names("order", query.order) or ()),
+        read.whole("limit", query.limit, 0),
+        plan_limit_by(view, columns, query.limit_by),
+        time_name,
+        read.whole("version", query.version, 0),
+        read.flag("parts", query.parts),
+    )
 
 
 def _filters(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[tuple[int, Any], ...]:
@@ -100,10 +114,20 @@ def _filters(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[tuple[int, A
     for name in key:
         if name not in known:
             raise UsageError(
-                "UNKNOWN_KEY", f"view {view.name} has no key column {name}, and no option is called so",
-                f"key columns: {', '.join(known) or 'none'}; options: {', '.join(OPTIONS)}", view=view.name, key=name,
-                similar=similar(name, known + OPTIONS), known=known, options=OPTIONS)
-    return tuple((index, key_value(column, key[column.name])) for index, column in enumerate(view.key) if column.name in key)
+                "UNKNOWN_KEY",
+                f"view {view.name} has no key column {name}, and no option is called so",
+                f"key columns: {', '.join(known) or 'none'}; options: {', '.join(OPTIONS)}",
+                view=view.name,
+                key=name,
+                similar=similar(name, known + OPTIONS),
+                known=known,
+                options=OPTIONS,
+            )
+    return tuple(
+        (index, key_value(column, key[column.name]))
+        for index, column in enumerate(view.key)
+        if column.name in key
+    )
 
 
 def key_value(column: Column, value: Any) -> Any:
@@ -115,19 +139,30 @@ def key_value(column: Column, value: Any) -> Any:
         (kind.name == "timestamp" and isinstance(value, dt.datetime))
         or (kind.name == "date" and isinstance(value, dt.date) and not isinstance(value, dt.datetime))
         or (kind.name == "binary" and isinstance(value, bytes))
-        or (kind.name == "boolean" and isinstance(value, bool)))
+        or (kind.name == "boolean" and isinstance(value, bool))
+    )
     if fits:
         return to_wire(kind, value)
     number = kind.is_numeric and not isinstance(value, (bool, str, dt.date, bytes))
     if not isinstance(value, str) and not number:
-        raise UsageError("BAD_VALUE", f"key {column.name}: {value!r} is not a value of type {kind.sql}",
-                         f"give text or a Python value of type {kind.sql}", key=column.name, value=str(value),
-                         expected=f"a value of type {kind.sql}")
+        raise UsageError(
+            "BAD_VALUE",
+            f"key {column.name}: {value!r} is not a value of type {kind.sql}",
+            f"give text or a Python value of type {kind.sql}",
+            key=column.name,
+            value=str(value),
+            expected=f"a value of type {kind.sql}",
+        )
     try:
         return parse_text(kind, str(value))
     except UsageError as error:
-        raise UsageError(error.condition, f"key {column.name}: {value!r} is not a value of type {kind.sql}",
-                         f"give a value of type {kind.sql}", key=column.name, **error.params) from None
+        raise UsageError(
+            error.condition,
+            f"key {column.name}: {value!r} is not a value of type {kind.sql}",
+            f"give a value of type {kind.sql}",
+            key=column.name,
+            **error.params,
+        ) from None
 
 
 def _group(view: ViewDefinition, query: Query) -> tuple[int, ...]:
@@ -138,9 +173,16 @@ def _group(view: ViewDefinition, query: Query) -> tuple[int, ...]:
     wanted = read.names("group_by", given)
     for name in wanted or ():
         if name not in known:
-            raise UsageError("UNKNOWN_KEY", f"view {view.name} has no key column {name} to group by",
-                             f"key columns: {', '.join(known) or 'none'}", view=view.name, key=name, known=known,
-                             similar=similar(name, known), option="group_by")
+            raise UsageError(
+                "UNKNOWN_KEY",
+                f"view {view.name} has no key column {name} to group by",
+                f"key columns: {', '.join(known) or 'none'}",
+                view=view.name,
+                key=name,
+                known=known,
+                similar=similar(name, known),
+                option="group_by",
+            )
     return tuple(range(len(known))) if wanted is None else tuple(known.index(name) for name in wanted)
 
 
@@ -148,7 +190,13 @@ def _shown(view: ViewDefinition, wanted: tuple[str, ...] | None) -> tuple[str, .
     known = [*view.measures, *view.answers]
     for name in wanted or ():
         if name not in known:
-            raise UsageError("UNKNOWN_MEASURE", f"view {view.name} has no measure or answer {name}",
-                             f"measures and answers: {', '.join(known)}", view=view.name, measure=name, known=known,
-                             similar=similar(name, known))
+            raise UsageError(
+                "UNKNOWN_MEASURE",
+                f"view {view.name} has no measure or answer {name}",
+                f"measures and answers: {', '.join(known)}",
+                view=view.name,
+                measure=name,
+                known=known,
+                similar=similar(name, known),
+            )
     return tuple(known) if wanted is None else wanted

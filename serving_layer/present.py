@@ -22,13 +22,16 @@ class Presenter:
         names = list(plan.view.measures)
         measures = list(plan.view.measures.values())
         self._present: dict[str, Callable[[States], Any]] = {
-            names[slot]: _presenter(measures[slot].present, place) for place, slot in enumerate(plan.slots)}
+            names[slot]: _presenter(measures[slot].present, place) for place, slot in enumerate(plan.slots)
+        }
         self._keys = {plan.view.key[index].name: place for place, index in enumerate(plan.group)}
 
     def rows(self, groups: list[Group]) -> list[Row]:
         """The rows of the answer: in order, within the limits."""
         plan = self._plan
-        return [self._row(group) for group in arrange(groups, plan.order, plan.limit, plan.limit_by, self._lookup)]
+        return [
+            self._row(group) for group in arrange(groups, plan.order, plan.limit, plan.limit_by, self._lookup)
+        ]
 
     def _lookup(self, group: Group, name: str, field: str | None) -> Any:
         if name in self._keys:
@@ -59,7 +62,9 @@ class Presenter:
         row.update(self._shown(group.merged, group.seen))
         if plan.parts:
             sides = {"batch": group.batch, "speed": group.speed}
-            row["parts"] = {side: None if states is None else self._shown(states, {}) for side, states in sides.items()}
+            row["parts"] = {
+                side: None if states is None else self._shown(states, {}) for side, states in sides.items()
+            }
         return row
 
 

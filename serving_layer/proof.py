@@ -1,4 +1,4 @@
-"""The proof of an answer: from which part of the log it comes, what was left out of it, and how exact it is."""
+"""The proof of an answer: which part of the log it comes from, what was left out, how exact it is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ LIVE, BATCH = "live", "batch"
 def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
     """The JSON-able proof of a plan's answer at a snapshot's ledger.
 
-    `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `batch_cut` is where batch
-    ends and speed begins, `cut` where the answer ends. `events`, `rejects`, `duplicates` and `dead_letters` count per
-    side. `freshness` is how many seconds ago the last commit was, null where that is not known.
+    `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `batch_cut` is
+    where batch ends and speed begins, `cut` where the answer ends. `events`, `rejects`, `duplicates` and
+    `dead_letters` count per side. `freshness` is how many seconds ago the last commit was, null where
+    that is not known.
     """
     view, topic = plan.view, ledger.topic_of(plan.view.fingerprint)
     live = plan.version is None
@@ -62,7 +63,14 @@ def _bound(plan: Plan, name: str) -> Mapping[str, Any]:
     measure = plan.view.measures.get(name)
     if measure is not None:
         return dict(measure.bound)
-    inexact = sorted(inner for inner in plan.answers[name].names if not plan.view.measures[inner].bound["exact"])
+    inexact = sorted(
+        inner for inner in plan.answers[name].names if not plan.view.measures[inner].bound["exact"]
+    )
     if not inexact:
         return {"exact": True}
-    return {"exact": False, "kind": "computed from bounded measures", "of": inexact, "text": f"computed from {', '.join(inexact)}"}
+    return {
+        "exact": False,
+        "kind": "computed from bounded measures",
+        "of": inexact,
+        "text": f"computed from {', '.join(inexact)}",
+    }

@@ -1,4 +1,4 @@
-"""A query as a value: what a person asks of one view, in Python values or in text, not yet held against the view."""
+"""A query as a value: what is asked of one view, in Python values or text, not yet held against the view."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ KEY_PREFIX = "key."
 class Query:
     """One question.
 
-    `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null. `start` and `end`
-    are half open. `window` merges buckets into larger windows aligned to 1970-01-01 UTC (`all`: into one row), every
-    `slide` a new one. `group_by` names the key columns to keep (default all, empty: one group). `measures` selects
-    measures and answers. `order` lists columns, `-` for descending. `limit_by` is `column:n`, the first n rows of each
-    value. `at_least` waits up to `timeout` seconds until the answer covers that cut; `version` asks an older batch
-    version. With `parts` each row also has the batch side's and the speed side's answers.
+    `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null.
+    `start` and `end` are half open. `window` merges buckets into larger windows aligned to 1970-01-01
+    UTC (`all`: into one row), every `slide` a new one. `group_by` names the key columns to keep (default
+    all, empty: one group). `measures` selects measures and answers. `order` lists columns, `-` for
+    descending. `limit_by` is `column:n`, the first n rows of each value. `at_least` waits up to
+    `timeout` seconds until the answer covers that cut; `version` asks an older batch version. With
+    `parts` each row also has the batch side's and the speed side's answers.
     """
 
     view: str
@@ -53,9 +54,11 @@ class Query:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Query:
-        """The query of an object with the fields' names, `from` and `to` for start and end. Raises UsageError."""
+        """The query of an object of fields; start and end are `from` and `to`. Raises UsageError."""
         if not isinstance(data.get("view"), str):
-            raise UsageError("MISSING_VIEW", "a query needs a view", "set view to the name of one", known=QUERY_FIELDS)
+            raise UsageError(
+                "MISSING_VIEW", "a query needs a view", "set view to the name of one", known=QUERY_FIELDS
+            )
         named = {_FIELD_NAMES.get(name, name): value for name, value in data.items()}
         for name in data:
             if name not in QUERY_FIELDS:
@@ -66,7 +69,7 @@ class Query:
 
     @classmethod
     def from_params(cls, view: str, params: Iterable[tuple[str, str]]) -> Query:
-        """The query of HTTP parameters: options by name, all others key columns (`key.NAME` for one named like an option).
+        """The query of HTTP parameters: options by name, all others key columns (or `key.NAME`, always one).
 
         Raises UsageError for a parameter that is given twice; whether a key column exists the view will say.
         """
@@ -76,7 +79,12 @@ class Query:
             column = name.removeprefix(KEY_PREFIX)
             target, slot = (options, _FIELD_NAMES.get(name, name)) if name in OPTIONS else (key, column)
             if slot in target:
-                raise UsageError("REPEATED_PARAMETER", f"the parameter {name} is given twice", "give it once", parameter=name)
+                raise UsageError(
+                    "REPEATED_PARAMETER",
+                    f"the parameter {name} is given twice",
+                    "give it once",
+                    parameter=name,
+                )
             target[slot] = value
         return cls(view, key, **options)
 
@@ -93,18 +101,30 @@ OPTIONS = [name for name in QUERY_FIELDS if name not in ("view", "key")]
 
 def similar(name: str, known: Iterable[str]) -> list[str]:
     """At most three of the known names that `name` may have meant."""
-    return difflib.get_close_matches(name, list(known), 3, 0.5)
+    return difflib.get_close_matches(name, list(known), 3, 0.6)
 
 
 def _unknown(name: str, known: Sequence[str]) -> UsageError:
-    return UsageError("UNKNOWN_FIELD", f"a query has no field {name}", f"fields: {', '.join(known)}", field=name,
-                      similar=similar(name, known), known=list(known))
+    return UsageError(
+        "UNKNOWN_FIELD",
+        f"a query has no field {name}",
+        f"fields: {', '.join(known)}",
+        field=name,
+        similar=similar(name, known),
+        known=list(known),
+    )
 
 
 def bad_value(name: str, value: Any, expected: str) -> UsageError:
     """The error for an option whose value cannot be read."""
-    return UsageError("BAD_VALUE", f"{name} {value!r} is not {expected}", f"give {name} as {expected}", option=name,
-                      value=str(value), expected=expected)
+    return UsageError(
+        "BAD_VALUE",
+        f"{name} {value!r} is not {expected}",
+        f"give {name} as {expected}",
+        option=name,
+        value=str(value),
+        expected=expected,
+    )
 
 
 def names(option: str, value: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -37,7 +37,9 @@ class Reader:
     Raises StoreError where `home` holds no store. `store` takes one that is open already, and leaves it open.
     """
 
-    def __init__(self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None) -> None:
+    def __init__(
+        self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None
+    ) -> None:
         self.home = home if isinstance(home, Home) else Home(home)
         self._own: LmdbStore | None = None
         if store is None:
@@ -49,7 +51,9 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -80,28 +84,34 @@ class Reader:
     def describe_all(self) -> list[dict[str, Any]]:
         """The descriptions of all views that can be asked, of one ledger, by name."""
         ledger = self.ledger()
-        return [describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)]
+        return [
+            describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)
+        ]
 
     def query(self, query: Query) -> Result:
         """The answer to one query. Raises UsageError, NotReadyError, MissingSegmentError."""
         return self.query_many([query])[0]
 
     def query_many(self, queries: Sequence[Query]) -> list[Result]:
-        """The answers to several queries on one snapshot, so that they agree with each other (invariant 6)."""
+        """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
         waits = [patience(query) for query in queries]
         deadline = time.monotonic() + max((wait.seconds for wait in waits if wait.cut), default=0.0)
         wanted = EMPTY_CUT
         for wait in waits:
             wanted = wanted.advance(wait.cut or EMPTY_CUT)
-        with self._reaching(wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]) as snapshot:
+        with self._reaching(
+            wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]
+        ) as snapshot:
             return [self._answer(snapshot, query) for query in queries]
 
     def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
-        """The installation's state, JSON-able; asks Kafka for at most `timeout` seconds. See `serving_layer.status`."""
+        """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""
         return read_status(self.home, self.ledger(), timeout)
 
     @contextmanager
-    def _reaching(self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]) -> Iterator[Snapshot]:
+    def _reaching(
+        self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]
+    ) -> Iterator[Snapshot]:
         """A snapshot whose committed cut covers `wanted`. What `check` refuses is not waited for.
 
         Raises NotReadyError AT_LEAST_TIMEOUT at the deadline.
@@ -121,8 +131,12 @@ class Reader:
                 checked = True
             now = time.monotonic()
             if now >= deadline:
-                raise NotReadyError("AT_LEAST_TIMEOUT", seconds=round(now - began, 3), wanted=str(wanted),
-                                    reached=str(ledger.committed.restrict(wanted.topics())))
+                raise NotReadyError(
+                    "AT_LEAST_TIMEOUT",
+                    seconds=round(now - began, 3),
+                    wanted=str(wanted),
+                    reached=str(ledger.committed.restrict(wanted.topics())),
+                )
             pause.wait(min(_POLL, deadline - now))
 
     def _plan(self, ledger: Ledger, query: Query) -> Plan:
@@ -130,9 +144,18 @@ class Reader:
         version = whole("version", query.version, 0)
         plan = plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
         wanted = patience(query).cut
-        if version is not None and wanted is not None and not (cut := ledger.find_version(version).cut).covers(wanted):
-            raise NotReadyError("AT_LEAST_TIMEOUT", hint="an older version does not grow: leave out version or at_least",
-                                seconds=0, wanted=str(wanted), reached=str(cut.restrict(wanted.topics())))
+        if (
+            version is not None
+            and wanted is not None
+            and not (cut := ledger.find_version(version).cut).covers(wanted)
+        ):
+            raise NotReadyError(
+                "AT_LEAST_TIMEOUT",
+                hint="an older version does not grow: leave out version or at_least",
+                seconds=0,
+                wanted=str(wanted),
+                reached=str(cut.restrict(wanted.topics())),
+            )
         return plan
 
     def _answer(self, snapshot: Snapshot, query: Query) -> Result:
@@ -161,12 +184,15 @@ class ViewReader:
         self.name = name
 
     def get(self, **options: Any) -> Result:
-        """The answer to a query of this view: `Query`'s fields by name, every other name a key column to filter by.
+        """The answer to a query: options are `Query`'s fields, every other name a key column to filter by.
 
         `get(country="France", window=days(1))`. A key column named like a field goes into `key={...}`.
         """
         fields = {name: value for name, value in options.items() if name in GET_OPTIONS}
-        key = {**fields.pop("key", {}), **{name: value for name, value in options.items() if name not in GET_OPTIONS}}
+        key = {
+            **fields.pop("key", {}),
+            **{name: value for name, value in options.items() if name not in GET_OPTIONS},
+        }
         return self._reader.query(Query(self.name, key, **fields))
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP's own side of answers and errors: one table from conditions to status codes, one error shape, three formats."""
+"""Answers and errors in HTTP: one table of status codes, one error shape, three formats."""
 
 from __future__ import annotations
 

@@ -40,12 +40,15 @@ class Result:
         return [*keys, *([plan.time_name] if plan.time_name else []), *plan.shown]
 
     def to_json(self) -> dict[str, Any]:
-        """`{"view", "columns", "rows", "proof"}`; decimals are text, times ISO 8601 with Z, integers of any size numbers."""
+        """`{"view", "columns", "rows", "proof"}`; decimals are text, times ISO 8601 with Z."""
         rows = [self._json_row(row) for row in self.rows]
         return {"view": self.plan.view.name, "columns": self.columns, "rows": rows, "proof": self.proof}
 
     def _json_row(self, row: Row) -> dict[str, Any]:
-        return {name: self._json_parts(value) if name == "parts" else self._json_value(name, value) for name, value in row.items()}
+        return {
+            name: self._json_parts(value) if name == "parts" else self._json_value(name, value)
+            for name, value in row.items()
+        }
 
     def _json_parts(self, parts: Mapping[str, Row | None]) -> dict[str, Any]:
         return {side: None if row is None else self._json_row(row) for side, row in parts.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
@@ -22,7 +23,10 @@ class ServeError(OutsideError):
     """The HTTP API cannot listen."""
 
     texts: ClassVar[Texts] = {
-        "PORT_TAKEN": ("port {port} on {host} is taken", "free it, choose another with --port, or use --port auto"),
+        "PORT_TAKEN": (
+            "port {port} on {host} is taken",
+            "free it, choose another with --port, or use --port auto",
+        ),
         "CANNOT_LISTEN": ("cannot listen on {host} port {port}: {reason}", "choose another --host or --port"),
     }
 
@@ -40,15 +44,19 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        if error.errno in (socket.errno.EADDRINUSE,):  # type: ignore[attr-defined]
+        if error.errno == errno.EADDRINUSE:
             raise ServeError("PORT_TAKEN", host=host, port=port) from error
-        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=error.strerror or str(error)) from error
+        raise ServeError(
+            "CANNOT_LISTEN", host=host, port=port, reason=error.strerror or str(error)
+        ) from error
     return listener
 
 
 def address_of(listener: socket.socket, host: str) -> str:
     """The base URL at which this machine reaches the listener."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(
+        host, f"[{host}]" if ":" in host else host
+    )
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
@@ -77,9 +85,14 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
             home.write_status("serve", {"url": url, "ready": True})
             say(f"serving {url}")
 
-        config = uvicorn.Config(create_app(reader), log_level=logging.WARNING, access_log=False,
-                                timeout_graceful_shutdown=GRACE, lifespan="off")
-        # uvicorn raises a caught signal again when it has stopped; that must not end this process before it tidies up.
+        config = uvicorn.Config(
+            create_app(reader),
+            log_level=logging.WARNING,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE,
+            lifespan="off",
+        )
+        # uvicorn raises a caught signal again when it has stopped; that must not end the process untidied.
         before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             _Server(config, started).run([listener])

@@ -1,4 +1,4 @@
-"""The state of an installation, from its ledger, from what its processes wrote into `HOME/run`, and from Kafka."""
+"""The state of an installation: from its ledger, from what its processes wrote in `HOME/run`, from Kafka."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ LAYERS = ("speed", "batch", "serve")
 def read_status(home: Home, ledger: Ledger, timeout: float = 2.0) -> Json:
     """All that `tideline status -o json` prints. Kafka is asked for at most about `timeout` seconds.
 
-    `ready`: the speed and the serving process run and say that they are ready, and Kafka answers. `kafka` and `api` say
-    where they are. `lag_events` counts offsets in Kafka that are not committed. `retention_margin` is how many offsets
-    before the archived cut Kafka still holds, in the partition with the fewest; below zero, records were lost. Where
-    Kafka does not answer both are null, and `kafka.error` says why.
+    `ready`: the speed and the serving process run and say that they are ready, and Kafka answers. `kafka`
+    and `api` say where they are. `lag_events` counts offsets in Kafka that are not committed.
+    `retention_margin` is how many offsets before the archived cut Kafka still holds, in the partition with
+    the fewest; below zero, records were lost. Where Kafka does not answer both are null, and `kafka.error`
+    says why.
     """
     layers = {layer: _layer(home, layer) for layer in LAYERS}
     kafka = _kafka(home, ledger, timeout)
@@ -40,15 +41,22 @@ def read_status(home: Home, ledger: Ledger, timeout: float = 2.0) -> Json:
         "unpublished_events": ledger.committed.count_since(ledger.version.cut),
         "generations": [_generation(generation, ledger.committed) for generation in ledger.generations],
         "batch_version": ledger.version.id,
-        "versions": [{"version": version.id, "cut": version.cut.to_json(), "published_at": version.published_at}
-                     for version in ledger.versions],
+        "versions": [
+            {"version": version.id, "cut": version.cut.to_json(), "published_at": version.published_at}
+            for version in ledger.versions
+        ],
         "last_batch": None if ledger.last_batch is None else dict(ledger.last_batch),
-        "views": {"live": sorted(ledger.live), "waiting": sorted(n for n, f in ledger.wanted.items() if ledger.live.get(n) != f)},
+        "views": {"live": sorted(ledger.live), "waiting": _waiting(ledger)},
         "events": _by_source(ledger, lambda log: sum(stats.events for stats in log.values())),
         "dead_letters": _by_source(ledger, _dead),
         "duplicates": _by_source(ledger, lambda log: sum(stats.duplicates for stats in log.values())),
         "retention_margin": kafka["retention_margin"],
     }
+
+
+def _waiting(ledger: Ledger) -> list[str]:
+    """Views that were applied and that the next batch run builds."""
+    return sorted(name for name, found in ledger.wanted.items() if ledger.live.get(name) != found)
 
 
 def _layer(home: Home, layer: str) -> Json:
@@ -62,8 +70,13 @@ def _layer(home: Home, layer: str) -> Json:
 
 def _generation(generation: Generation, committed: Cut) -> Json:
     stats = [stats for partitions in generation.log.values() for stats in partitions.values()]
-    return {"id": generation.id, "begin": generation.begin.to_json(), "end": (generation.end or committed).to_json(),
-            "open": generation.end is None, "events": sum(part.events for part in stats)}
+    return {
+        "id": generation.id,
+        "begin": generation.begin.to_json(),
+        "end": (generation.end or committed).to_json(),
+        "open": generation.end is None,
+        "events": sum(part.events for part in stats),
+    }
 
 
 def _by_source(ledger: Ledger, count: Any) -> dict[str, Any]:
@@ -92,7 +105,10 @@ def _kafka(home: Home, ledger: Ledger, timeout: float) -> Json:
     bootstrap = bootstrap_of(home)
     unknown: Json = {"lag_events": None, "retention_margin": None}
     if bootstrap is None:
-        return {"kafka": {"bootstrap": None, "error": f"nothing in {home.run} says where Kafka is"}, **unknown}
+        return {
+            "kafka": {"bootstrap": None, "error": f"nothing in {home.run} says where Kafka is"},
+            **unknown,
+        }
     try:
         from tideline.runtime.topics import log_end_offsets, log_start_offsets
 
@@ -102,23 +118,35 @@ def _kafka(home: Home, ledger: Ledger, timeout: float) -> Json:
         starts = Cut(log_start_offsets(bootstrap, topics, left))
     except TidelineError as error:
         return {"kafka": {"bootstrap": bootstrap, "error": error.message}, **unknown}
-    return {"kafka": {"bootstrap": bootstrap, "error": None}, "lag_events": lag(ends, ledger.committed),
-            "retention_margin": margin(starts, ledger)}
+    return {
+        "kafka": {"bootstrap": bootstrap, "error": None},
+        "lag_events": lag(ends, ledger.committed),
+        "retention_margin": margin(starts, ledger),
+    }
 
 
 def lag(ends: Cut, committed: Cut) -> int:
     """Offsets that Kafka holds and the speed layer has not committed."""
-    return sum(max(end - committed.offset(topic, partition), 0) for topic, partition, end in ends.partitions())
+    return sum(
+        max(end - committed.offset(topic, partition), 0) for topic, partition, end in ends.partitions()
+    )
 
 
 def margin(starts: Cut, ledger: Ledger) -> Json | None:
-    """`{"offsets", "deleted", "topic", "partition"}` of the partition with the fewest offsets left; None without topics.
+    """`{"offsets", "deleted", "topic", "partition"}` of the partition with the fewest left; None without any.
 
     `deleted` counts the offsets that Kafka has let go: while it is 0, a small margin is no danger.
     """
     found = [
-        {"offsets": min(ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition)) - start,
-         "deleted": start - ledger.origin.offset(topic, partition), "topic": topic, "partition": partition}
+        {
+            "offsets": min(
+                ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition)
+            )
+            - start,
+            "deleted": start - ledger.origin.offset(topic, partition),
+            "topic": topic,
+            "partition": partition,
+        }
         for topic, partition, start in starts.partitions()
     ]
     return min(found, key=lambda entry: int(str(entry["offsets"])), default=None)

@@ -21,8 +21,9 @@ _LATEST = int(to_wire(TIMESTAMP, dt.datetime.max))
 class Windows:
     """Which windows a bucket belongs to; all in microseconds.
 
-    Windows start at the multiples of `slide` and are `width` long. Of [start, end), where set, only windows that lie
-    wholly inside are answered, so that none of them lacks a part. `width` 0 is one window for everything in the range.
+    Windows start at the multiples of `slide` and are `width` long. Of [start, end), where set, only windows
+    that lie wholly inside are answered, so that none of them lacks a part. `width` 0 is one window for
+    everything in the range.
     """
 
     width: int
@@ -44,15 +45,28 @@ class Windows:
 
 
 def plan_windows(
-    view: ViewDefinition, start: Time | None, end: Time | None, window: Duration | None, slide: Duration | None
+    view: ViewDefinition,
+    start: Time | None,
+    end: Time | None,
+    window: Duration | None,
+    slide: Duration | None,
 ) -> Windows:
     """The checked windows of a query. Raises UsageError BAD_TIME or BAD_WINDOW, which say what would fit."""
     if view.bucket is None:
-        for name, value in (("from", start), ("to", end), ("window", None if window == ALL else window), ("slide", slide)):
+        for name, value in (
+            ("from", start),
+            ("to", end),
+            ("window", None if window == ALL else window),
+            ("slide", slide),
+        ):
             if value is not None:
                 raise UsageError(
-                    "NO_BUCKET", f"view {view.name} has no time bucket, so {name} cannot be asked of it",
-                    f"leave out {name}, or give the view a bucket", view=view.name, option=name)
+                    "NO_BUCKET",
+                    f"view {view.name} has no time bucket, so {name} cannot be asked of it",
+                    f"leave out {name}, or give the view a bucket",
+                    view=view.name,
+                    option=name,
+                )
         return Windows(0, 0)
     width, step = _width(view.bucket, window), view.bucket
     if slide is not None:
@@ -61,8 +75,13 @@ def plan_windows(
         step = width
     low, high = _time(view.bucket, step, "from", start), _time(view.bucket, step, "to", end)
     if low is not None and high is not None and low > high:
-        raise UsageError("BAD_TIME", f"from {_spell(low)} lies after to {_spell(high)}", "swap them: from <= time < to",
-                         value=_spell(low), option="from")
+        raise UsageError(
+            "BAD_TIME",
+            f"from {_spell(low)} lies after to {_spell(high)}",
+            "swap them: from <= time < to",
+            value=_spell(low),
+            option="from",
+        )
     return Windows(width, step, low, high)
 
 
@@ -73,18 +92,28 @@ def _width(bucket: int, window: Duration | None) -> int:
         return 0
     width = _length("window", window)
     if width < bucket or width % bucket:
-        raise _bad_window("window", window, bucket, f"a multiple of the bucket {to_text(bucket)}, or {ALL}", width)
+        raise _bad_window(
+            "window", window, bucket, f"a multiple of the bucket {to_text(bucket)}, or {ALL}", width
+        )
     return width
 
 
 def _slide(bucket: int, width: int, window: Duration | None, slide: Duration) -> int:
     if width == 0 or window is None:
-        raise UsageError("BAD_WINDOW", "slide needs a window", f"give window as a multiple of {to_text(bucket)}",
-                         option="slide", value=_text(slide), bucket=to_text(bucket))
+        raise UsageError(
+            "BAD_WINDOW",
+            "slide needs a window",
+            f"give window as a multiple of {to_text(bucket)}",
+            option="slide",
+            value=_text(slide),
+            bucket=to_text(bucket),
+        )
     step = _length("slide", slide)
     if not bucket <= step <= width or step % bucket or width > step * MAX_OVERLAP:
         expected = f"a multiple of the bucket {to_text(bucket)} up to the window {to_text(width)}"
-        raise _bad_window("slide", slide, bucket, f"{expected}, at most {MAX_OVERLAP} to a window", min(step, width))
+        raise _bad_window(
+            "slide", slide, bucket, f"{expected}, at most {MAX_OVERLAP} to a window", min(step, width)
+        )
     return step
 
 
@@ -97,8 +126,15 @@ def _length(name: str, value: Duration) -> int:
 def _bad_window(name: str, value: Duration, bucket: int, expected: str, length: int) -> UsageError:
     nearest = max(round(length / bucket), 1) * bucket
     return UsageError(
-        "BAD_WINDOW", f"{name} {_text(value)} is not {expected}", f"try {to_text(nearest)}", option=name, value=_text(value),
-        bucket=to_text(bucket), expected=expected, nearest=to_text(nearest))
+        "BAD_WINDOW",
+        f"{name} {_text(value)} is not {expected}",
+        f"try {to_text(nearest)}",
+        option=name,
+        value=_text(value),
+        bucket=to_text(bucket),
+        expected=expected,
+        nearest=to_text(nearest),
+    )
 
 
 def _time(bucket: int, step: int, name: str, value: Time | None) -> int | None:
@@ -110,8 +146,15 @@ def _time(bucket: int, step: int, name: str, value: Time | None) -> int | None:
         near = [_spell(time) for time in (below, below + step)]
         what = "bucket" if step == bucket else "window"
         raise UsageError(
-            "BAD_TIME", f"{name} {_text(value)} is not the start of a {what} of {to_text(step)}", f"try {near[0]} or {near[1]}",
-            option=name, value=_text(value), bucket=to_text(bucket), step=to_text(step), nearest=near)
+            "BAD_TIME",
+            f"{name} {_text(value)} is not the start of a {what} of {to_text(step)}",
+            f"try {near[0]} or {near[1]}",
+            option=name,
+            value=_text(value),
+            bucket=to_text(bucket),
+            step=to_text(step),
+            nearest=near,
+        )
     return moment
 
 
@@ -124,8 +167,14 @@ def _moment(name: str, value: Time) -> int:
         return (value - EPOCH.date()).days * 86_400_000_000
     if isinstance(value, int) and not isinstance(value, bool) and _EARLIEST <= value <= _LATEST:
         return value
-    raise UsageError("BAD_TIME", f"{name} {value!r} is not a time", "give ISO 8601, such as 2011-12-09T12:50:00Z", option=name,
-                     value=str(value), expected="ISO 8601, such as 2011-12-09T12:50:00Z")
+    raise UsageError(
+        "BAD_TIME",
+        f"{name} {value!r} is not a time",
+        "give ISO 8601, such as 2011-12-09T12:50:00Z",
+        option=name,
+        value=str(value),
+        expected="ISO 8601, such as 2011-12-09T12:50:00Z",
+    )
 
 
 def _spell(moment: int) -> str:

@@ -29,10 +29,9 @@ MAX_DEPTH = 100
 _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,6}})?)?(Z|[+-]{_CLOCK})?"
 _PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$"
-_PLAIN_DECIMAL = r"^-?[0-9]{1,38}(\.[0-9]{1,38})?$"
 _NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_JSON_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _YEAR_1 = (dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
 _YEAR_10000 = (dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 86_400_000_000
 
@@ -212,6 +211,14 @@ def arrow_type(kind: ColumnType) -> pa.DataType:
             "timestamp": pa.timestamp("us", "UTC"), "binary": pa.binary()}[kind.name]
 
 
+def _plain_decimal(kind: ColumnType) -> str:
+    """What Arrow may cast: no more whole digits than fit, for it multiplies by the scale unchecked (200 is no
+    decimal(38,38), yet becomes one)."""
+    digits = kind.precision - kind.scale
+    whole = f"(0|[0-9]{{1,{digits}}})" if digits else "0"
+    return rf"^-?0{{0,30}}{whole}(\.[0-9]{{1,38}})?$"
+
+
 def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
     """The column if every value is of the plain form, else None."""
     types = set(map(type, values))
@@ -225,7 +232,7 @@ def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
             return pa.array(values, pa.string())
         if kind.is_decimal:
             texts = pa.array([None if v is None else str(v) for v in values] if int in types else values, pa.string())
-            plain = pc.all(pc.match_substring_regex(texts, _PLAIN_DECIMAL)).as_py()
+            plain = pc.all(pc.match_substring_regex(texts, _plain_decimal(kind))).as_py()
             return texts.cast(arrow_type(kind)) if plain is not False else None
         if kind.name == "timestamp":
             texts = pa.array(values, pa.string())
@@ -276,11 +283,11 @@ def decode_values(source: SourceDefinition, values: Sequence[bytes | None], time
                 reasons[index] = reasons[index] or f"missing event {role}"
     if source.event_time in by_name:
         _check_distance(source, by_name[source.event_time], times, reasons)
-    dead = pa.array(reasons, pa.string())
-    if dead.null_count < len(dead):
-        alive = dead.is_null()
+    said = pa.array(reasons, pa.string())
+    if said.null_count < len(said):
+        alive = said.is_null()
         columns = [pc.if_else(alive, column, pa.scalar(None, column.type)) for column in columns]
-    return columns, dead
+    return columns, said
 
 
 def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array, reasons: list[str | None]) -> None:

@@ -14,7 +14,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -101,13 +102,14 @@ class EventFile:
                 self._raw = raw
                 lines = gzip.GzipFile(fileobj=raw) if self.path.name.endswith(".gz") else raw
                 events = self._csv(lines) if self.format == "csv" else self._json(lines)
-                for event in islice(events, self._limit):
-                    self._read += 1
-                    yield event
+                with closing(events):
+                    for event in islice(events, self._limit):
+                        self._read += 1
+                        yield event
         except (OSError, EOFError) as error:
             raise self._unreadable(error) from error
 
-    def _csv(self, lines: BinaryIO | gzip.GzipFile) -> Iterator[Event]:
+    def _csv(self, lines: BinaryIO | gzip.GzipFile) -> Generator[Event, None, None]:
         text = io.TextIOWrapper(lines, "utf-8-sig", errors="surrogateescape", newline="")
         reader = csv.reader(text)
         row = 0
@@ -138,7 +140,7 @@ class EventFile:
         finally:
             text.detach()
 
-    def _json(self, lines: BinaryIO | gzip.GzipFile) -> Iterator[Event]:
+    def _json(self, lines: BinaryIO | gzip.GzipFile) -> Generator[Event, None, None]:
         number = self._row_number()
         row = 0
         for line in lines:

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from planted_faults import FAULTS
+from planted_faults import BROKEN_RULES, WRONG_ANSWERS
 from protocol_log import DEAD, REJECTED
 from protocol_world import ProtocolBroken, World
 
@@ -30,7 +30,7 @@ from tideline.stores.lmdb import LmdbStore
 from tideline.stores.memory import MemoryStore
 
 EXAMPLES = 2000
-STEPS = 25
+STEPS = 30
 LIMITS: dict[str, Any] = {
     "stateful_step_count": STEPS,
     "deadline": None,
@@ -46,7 +46,7 @@ values = st.one_of(st.integers(-9, 9), st.sampled_from([DEAD, REJECTED]))
 records = st.lists(
     st.tuples(partitions, keys, values, st.integers(0, 49), st.integers(0, 2)), min_size=1, max_size=4
 )
-lengths = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+lengths = st.one_of(st.just((9, 9, 9)), st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)))
 catalogs = st.tuples(
     st.sampled_from(["v1", "v2", "v3", None]), st.sampled_from(["w1", None]), st.sampled_from(["x1", None])
 )
@@ -97,10 +97,43 @@ class Protocol(RuleBasedStateMachine):
     def commit(self, writer: int, crash: bool, unheard: bool) -> None:
         self.world.commit(self.world.writers[writer], crash, unheard)
 
-    @rule(writer=writers, lengths=lengths)
-    def micro_batch(self, writer: int, lengths: tuple[int, int, int]) -> None:
+    @rule(records=records, writer=writers, lengths=lengths)
+    def micro_batch(self, records: list[Any], writer: int, lengths: tuple[int, int, int]) -> None:
+        """Events arrive and are folded by a writer that starts again where it was fenced off."""
+        self.produce(records)
+        active = self.world.writers[writer]
+        if active.token != self.world.ledger().fences["speed"]:
+            self.world.start_writer(active)
         self.poll(writer, lengths)
-        self.world.commit(self.world.writers[writer])
+        self.world.commit(active)
+
+    @rule(
+        records=records,
+        catalog=catalogs,
+        between=st.sampled_from(["seal", "unheard", "power", "writer", "batch"]),
+    )
+    def late_commit(self, records: list[Any], catalog: tuple[str | None, ...], between: str) -> None:
+        """Between the fold of a batch and its commit, something else happens."""
+        self.micro_batch(records, 0, (0, 0, 0))
+        self.poll(0, (9, 9, 9))
+        if between == "seal":
+            self.apply(catalog)
+            self.world.start_batch()
+            self.world.seal()
+        elif between == "unheard":
+            self.world.commit(self.world.writers[0], unheard=True)
+        elif between == "power":
+            self.world.lose_power(1, processes=False)
+        elif between == "writer":
+            self.world.start_writer(self.world.writers[1])
+        else:
+            self.batch_run("incremental", 0, False, 2, False, False)
+        self.world.commit(self.world.writers[0])
+
+    @rule(batches=st.lists(records, min_size=1, max_size=3))
+    def traffic(self, batches: list[list[Any]]) -> None:
+        for arrived in batches:
+            self.micro_batch(arrived, 0, (9, 9, 9))
 
     @rule(writer=writers, places=lengths, ahead=st.booleans())
     def move_query(self, writer: int, places: tuple[int, int, int], ahead: bool) -> None:
@@ -139,7 +172,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(
         mode=modes,
         keep=keeps,
-        take_over=st.booleans(),
+        take_over=rarely,
         keep_versions=versions,
         lose=rarely,
         between=st.booleans(),
@@ -153,7 +186,8 @@ class Protocol(RuleBasedStateMachine):
         world.seal()
         world.archive(to_end=take_over, record_it=True, lose=lose)
         if between and not take_over:
-            self.micro_batch(0, (5, 5, 5))
+            self.poll(0, (9, 9, 9))
+            world.commit(world.writers[0])
         world.compute(mode, keep, take_over=take_over)
         world.load(chunks=999)
         world.publish(keep_versions)
@@ -200,8 +234,16 @@ def test_the_same_holds_over_lmdb() -> None:
     run(ProtocolOnDisk, 60, chosen_seed(), (Phase.generate,))
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_planted_fault_is_found(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fault", WRONG_ANSWERS, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_gives_a_wrong_answer(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault(monkeypatch)
+    monkeypatch.setattr(World, "strict", False)
+    with pytest.raises(ProtocolBroken):
+        run(Protocol, 300, 20, (Phase.generate,))
+
+
+@pytest.mark.parametrize("fault", BROKEN_RULES, ids=lambda fault: fault.__name__)
+def test_a_planted_fault_breaks_a_rule(fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     with pytest.raises(ProtocolBroken):
         run(Protocol, 300, 20, (Phase.generate,))

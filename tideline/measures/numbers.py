@@ -93,7 +93,7 @@ class Mean(_Total):
         if not count:
             return None
         if isinstance(total, float):
-            return total / count
+            return float(total / count)
         return float(Fraction(total, count * 10**self.resolved.scale))
 
     @property

@@ -19,7 +19,7 @@ from tideline.errors import OutsideError, Texts
 from tideline.runtime.home import Home
 from tideline.runtime.jars import kafka_classpath
 from tideline.runtime.java import find_java
-from tideline.runtime.ports import free_port, port_is_free
+from tideline.runtime.ports import free_port, port_answers, port_is_free
 from tideline.runtime.process import ChildProcess, Command
 from tideline.runtime.topics import KafkaFault, cluster_id, forget
 
@@ -53,6 +53,8 @@ class BrokerPlan:
 
     def ready(self) -> bool:
         """Whether the broker answers; asks once, briefly."""
+        if not port_answers(HOST, int(self.bootstrap.rpartition(":")[2])):
+            return False
         try:
             cluster_id(self.bootstrap, timeout=1.0)
         except KafkaFault:

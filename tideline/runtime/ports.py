@@ -21,3 +21,12 @@ def port_is_free(host: str, port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def port_answers(host: str, port: int, timeout: float = 1.0) -> bool:
+    """Whether somebody accepts connections on `port` now."""
+    try:
+        socket.create_connection((host, port), timeout).close()
+    except OSError:
+        return False
+    return True

@@ -81,8 +81,8 @@ class _Watched:
 class Supervisor:
     """Start services in order, restart what dies, stop all in reverse order on leaving the `with` block.
 
-    Inside the block SIGINT and SIGTERM ask to stop (in the main thread). `notify` gets one line per event.
-    The thread that adds and watches must last as long as the services: they die with it.
+    Inside the block SIGINT, SIGTERM and SIGHUP ask to stop (in the main thread). `notify` gets one line per
+    event. The thread that adds and watches must last as long as the services: they die with it.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 

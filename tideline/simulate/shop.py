@@ -42,8 +42,8 @@ _RECENT = 5_000  # events; a repeat is one of the latest so many
 class Shop:
     """What the stream looks like. Probabilities are per event; `start` (aware) is the time of the first one.
 
-    `rate`, in events per second, is also how fast the events' own clock runs: event n happens at start + n / rate,
-    but for late ones, which happened up to three days before.
+    `rate`, in events per second, is also how fast the events' own clock runs: event n happens at start + n /
+    rate, but for late ones, which happened up to three days before.
     """
 
     start: dt.datetime

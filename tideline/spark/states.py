@@ -104,7 +104,7 @@ def _merged_moments(sql: str) -> str:
 def rows_of(view: ViewDefinition, table: pa.Table | pa.RecordBatch) -> Iterator[tuple[tuple[Any, ...], int | None, list[Any]]]:
     """(key, bucket, states) in wire values of a segment's rows as Arrow holds them."""
     keys = [[to_wire(c.type, value) for value in table.column(c.name).to_pylist()] for c in view.key]
-    buckets = table.column("bucket").cast(pa.int64()).to_pylist()
+    buckets = table.column("bucket").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
     states = []
     for name, measure in view.measures.items():
         values = table.column(name).to_pylist()

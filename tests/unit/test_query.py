@@ -1,0 +1,427 @@
+"""What a query answers, compared with a plain computation over the events themselves."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import threading
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_case import (
+    ANSWERS,
+    DAY,
+    HOUR,
+    MEASURES,
+    START,
+    Event,
+    Installation,
+    installed,
+    make_events,
+    moment,
+    naive,
+)
+
+import tideline
+from serving_layer.query import Query
+from serving_layer.reader import NotReadyError, Reader
+from serving_layer.windows import Windows
+from tideline.cut import Cut
+from tideline.errors import MissingSegmentError, UsageError
+from tideline.ledger import Ledger
+from tideline.stores import Store
+from tideline.stores.lmdb import LmdbStore
+from tideline.stores.memory import MemoryStore
+
+Group = Callable[[Event], tuple[Any, ...]]
+
+
+@pytest.fixture(params=["memory", "lmdb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(Ledger.create("test"))
+        return
+    with LmdbStore.open(tmp_path, create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def installation(store: Store) -> Installation:
+    return installed(store)
+
+
+@pytest.fixture
+def reader(installation: Installation, tmp_path: Path) -> Reader:
+    return Reader(tmp_path, store=installation.store)
+
+
+def same(row: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Each measure and answer equals the naive one; the quantile within its bound."""
+    for name, value in expected.items():
+        if name == "median":
+            assert row[name] == pytest.approx(value, rel=0.011), name
+        elif isinstance(value, float):
+            assert row[name] == pytest.approx(value, rel=1e-12), name
+        else:
+            assert row[name] == value, name
+
+
+def check(rows: list[dict[str, Any]], events: list[Event], columns: list[str], group: Group) -> None:
+    """The rows are exactly the groups of the events, each with the naive answers."""
+    groups: dict[tuple[Any, ...], list[Event]] = {}
+    for event in events:
+        groups.setdefault(group(event), []).append(event)
+    places = [tuple(row[column] for column in columns) for row in rows]
+    assert sorted(places, key=repr) == sorted(groups, key=repr)
+    for row in rows:
+        same(row, naive(groups[tuple(row[column] for column in columns)]))
+
+
+def bucket(event: Event, width: int = HOUR) -> dt.datetime:
+    return moment(event.at // width * width)
+
+
+def test_every_row_merges_batch_and_speed(reader: Reader, installation: Installation) -> None:
+    rows = reader.view("revenue").get().rows
+    group: Group = lambda e: (e.country, e.product, bucket(e))  # noqa: E731
+    check(rows, installation.events, ["country", "product", "bucket"], group)
+
+
+def test_rows_come_in_the_order_of_their_keys_with_null_first(reader: Reader) -> None:
+    rows = reader.view("revenue").get().rows
+    places = [(row["country"] is not None, row["country"] or "", row["product"], row["bucket"]) for row in rows]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("country", ["France", "Norway", None, ""])
+def test_a_key_filter_keeps_exactly_its_rows(reader: Reader, installation: Installation, country: str | None) -> None:
+    rows = reader.view("revenue").get(country=country).rows
+    events = [event for event in installation.events if event.country == country]
+    check(rows, events, ["country", "product", "bucket"], lambda e: (e.country, e.product, bucket(e)))
+
+
+def test_a_filter_on_a_later_key_column_alone(reader: Reader, installation: Installation) -> None:
+    rows = reader.view("revenue").get(product="säge", window="all").rows
+    events = [event for event in installation.events if event.product == "säge"]
+    check(rows, events, ["country"], lambda e: (e.country,))
+
+
+def test_a_whole_key_and_one_bucket_is_one_row(reader: Reader, installation: Installation) -> None:
+    one = installation.events[0]
+    start = one.at // HOUR * HOUR
+    rows = reader.view("revenue").get(country=one.country, product=one.product, start=start, end=start + HOUR).rows
+    place = (one.country, one.product, start)
+    same(rows[0], naive(e for e in installation.events if (e.country, e.product, e.at // HOUR * HOUR) == place))
+    assert len(rows) == 1
+
+
+def test_a_whole_key_and_a_range_is_half_open(reader: Reader, installation: Installation) -> None:
+    low, high = START + 10 * HOUR, START + 50 * HOUR
+    rows = reader.view("revenue").get(country="France", product="cup", start=moment(low), end=moment(high)).rows
+    events = [e for e in installation.events if (e.country, e.product) == ("France", "cup") and low <= e.at < high]
+    check(rows, events, ["bucket"], lambda e: (bucket(e),))
+
+
+def test_time_text_without_a_zone_is_utc(reader: Reader) -> None:
+    view = reader.view("revenue")
+    assert view.get(start="2011-12-02", end="2011-12-03T00:00").rows == view.get(start=START + DAY, end=START + 2 * DAY).rows
+
+
+def test_larger_windows_merge_buckets(reader: Reader, installation: Installation) -> None:
+    rows = reader.view("revenue").get(window=tideline.days(1)).rows
+    group: Group = lambda e: (e.country, e.product, bucket(e, DAY))  # noqa: E731
+    check(rows, installation.events, ["country", "product", "window"], group)
+
+
+def test_fewer_keys_merge_groups(reader: Reader, installation: Installation) -> None:
+    rows = reader.view("revenue").get(group_by="product", window="1d").rows
+    check(rows, installation.events, ["product", "window"], lambda e: (e.product, bucket(e, DAY)))
+
+
+@pytest.mark.parametrize("nothing", [[], "", "none"])
+def test_no_keys_merge_all(reader: Reader, installation: Installation, nothing: Any) -> None:
+    rows = reader.view("revenue").get(group_by=nothing, window="all").rows
+    assert len(rows) == 1
+    same(rows[0], naive(installation.events))
+
+
+@pytest.mark.parametrize(("window", "slide"), [("3h", "1h"), ("6h", "2h"), ("3h", "2h")])
+def test_sliding_windows(reader: Reader, installation: Installation, window: str, slide: str) -> None:
+    width, step = int(window[:-1]) * HOUR, int(slide[:-1]) * HOUR
+    rows = reader.view("revenue").get(group_by=[], window=window, slide=slide).rows
+    found = {row["window"]: row for row in rows}
+    first = (START - width) // step * step
+    expected = 0
+    for start in range(first, START + 4 * DAY, step):
+        inside = [event for event in installation.events if start <= event.at < start + width]
+        if inside:
+            same(found[moment(start)], naive(inside))
+            expected += 1
+    assert len(rows) == expected
+
+
+def test_windows_of_a_range_lie_wholly_inside_it(reader: Reader, installation: Installation) -> None:
+    low, high = START + 6 * HOUR, START + 12 * HOUR
+    rows = reader.view("hourly").get(window="3h", slide="1h", start=low, end=high).rows
+    starts = [row["window"] for row in rows]
+    assert starts == [moment(START + hour * HOUR) for hour in range(6, 10)]
+    for row, hour in zip(rows, range(6, 10), strict=True):
+        begin = START + hour * HOUR
+        same(row, naive(e for e in installation.events if begin <= e.at < begin + 3 * HOUR))
+
+
+def test_windows_align_to_the_epoch_also_before_it() -> None:
+    windows = Windows(6 * HOUR, 2 * HOUR)
+    assert list(windows.of(-HOUR)) == [-6 * HOUR, -4 * HOUR, -2 * HOUR]
+    assert list(windows.of(0)) == [-4 * HOUR, -2 * HOUR, 0]
+
+
+def test_views_without_bucket_or_key(reader: Reader, installation: Installation) -> None:
+    check(reader.view("totals").get().rows, installation.events, ["country"], lambda e: (e.country,))
+    check(reader.view("everything").get().rows, installation.events, [], lambda e: ())
+    check(reader.view("hourly").get().rows, installation.events, ["bucket"], lambda e: (bucket(e),))
+
+
+def test_typed_keys_are_found_by_text_and_by_value(reader: Reader, installation: Installation) -> None:
+    one = installation.events[5]
+    amount, at = Decimal(one.amount).scaleb(-2), moment(one.at)
+    for key in (
+        {"quantity": one.quantity, "amount": amount, "sold_at": at},
+        {"quantity": str(one.quantity), "amount": str(amount), "sold_at": at.isoformat()},
+    ):
+        rows = reader.view("typed").get(**key).rows
+        assert [(row["quantity"], row["amount"], row["sold_at"]) for row in rows] == [(one.quantity, amount, at)]
+
+
+def test_selected_measures_keep_the_order_of_the_selection(reader: Reader) -> None:
+    result = reader.view("totals").get(measures="double,lines")
+    assert result.columns == ["country", "double", "lines"]
+    assert list(result.rows[0]) == ["country", "double", "lines"]
+
+
+@pytest.mark.parametrize("term", ["revenue", "-revenue", "-return_rate", "spread.p50", "-products.cup", "-country", "last"])
+def test_order(reader: Reader, term: str) -> None:
+    def value(row: dict[str, Any]) -> Any:
+        name, _, field = term.lstrip("-").partition(".")
+        return row[name].get(field) if field else row[name]
+
+    rows = reader.view("totals").get(order=term).rows
+    values = [value(row) for row in rows if value(row) is not None]
+    assert values == sorted(values, reverse=term.startswith("-"))
+    assert all(value(row) is None for row in rows[len(values) :])
+
+
+def test_order_by_several_columns_then_limit(reader: Reader) -> None:
+    every = reader.view("revenue").get().rows
+    few = reader.view("revenue").get(order="-bucket,lines", limit=7, measures="lines").rows
+    best = sorted(every, key=lambda row: (-row["bucket"].timestamp(), row["lines"]))[:7]
+    assert [(row["bucket"], row["lines"]) for row in few] == [(row["bucket"], row["lines"]) for row in best]
+    assert len(reader.view("revenue").get(limit=3).rows) == 3
+    assert reader.view("revenue").get(limit=0).rows == []
+
+
+def test_limit_by_is_the_top_of_each_group(reader: Reader) -> None:
+    every = reader.view("revenue").get(window="all").rows
+    top = reader.view("revenue").get(window="all", order="-revenue", limit_by="country:2").rows
+    for country in {row["country"] for row in every}:
+        best = sorted((row["revenue"] for row in every if row["country"] == country), reverse=True)[:2]
+        assert [row["revenue"] for row in top if row["country"] == country] == best
+    both = reader.view("revenue").get(window="1d", order="-lines", limit_by="country,window:1").rows
+    places = [(row["country"], row["window"]) for row in both]
+    assert len(places) == len(set(places)) == len({(e.country, bucket(e, DAY)) for e in make_events(600)})
+
+
+def test_parts_show_both_sides(reader: Reader, installation: Installation) -> None:
+    fresh = installation.events[len(installation.published) :]
+    for row in reader.view("totals").get(parts=True).rows:
+        for side, events in (("batch", installation.published), ("speed", fresh)):
+            same(row["parts"][side], naive(e for e in events if e.country == row["country"]))
+    row = reader.view("revenue").get(parts=True, group_by=[], window="all").rows[0]
+    same(row, naive(installation.events))
+    same(row["parts"]["batch"], naive(installation.published))
+    same(row["parts"]["speed"], naive(fresh))
+
+
+def test_a_side_without_events_of_the_key_is_none(store: Store, tmp_path: Path) -> None:
+    installation = Installation(store)
+    installation.commit(make_events(3))
+    reader = Reader(tmp_path, store=store)
+    assert all(row["parts"]["batch"] is None for row in reader.view("totals").get(parts=True).rows)
+    installation.publish()
+    assert all(row["parts"]["speed"] is None for row in reader.view("totals").get(parts=True).rows)
+
+
+def test_an_older_version_answers_at_its_own_cut(reader: Reader, installation: Installation) -> None:
+    first = installation.events[:200]
+    result = reader.view("totals").get(version=1)
+    check(result.rows, first, ["country"], lambda e: (e.country,))
+    assert result.proof["mode"] == "batch"
+    assert result.proof["events"] == {"batch": 200, "speed": 0}
+    assert Cut.from_json(result.proof["cut"]) == Cut.from_json(result.proof["batch_cut"])
+
+
+def test_the_proof_counts_what_the_answer_stands_for(reader: Reader, installation: Installation) -> None:
+    proof = reader.view("revenue").get(measures="lines,spread,median,return_rate").proof
+    with installation.store.snapshot() as snapshot:
+        ledger = snapshot.ledger
+    assert (proof["view"], proof["fingerprint"], proof["mode"], proof["version"]) == ("revenue", "a" * 16, "live", 2)
+    assert Cut.from_json(proof["cut"]) == Cut.from_json(proof["committed_cut"]) == ledger.committed
+    assert Cut.from_json(proof["batch_cut"]) == ledger.version.cut
+    assert proof["events"] == {"batch": 400, "speed": 200}
+    assert proof["rejects"] == {"batch": 2, "speed": 1}
+    assert proof["duplicates"] == proof["dead_letters"] == {"batch": 2, "speed": 1}
+    assert proof["floor"] is None
+    assert proof["measures"]["lines"] == proof["measures"]["return_rate"] == {"exact": True}
+    assert proof["measures"]["spread"]["bound"] == 0.01
+    assert proof["measures"]["median"]["of"] == ["spread"]
+
+
+def test_a_floor_hides_what_lies_before_it(store: Store, tmp_path: Path) -> None:
+    installation = Installation(store)
+    installation.commit(make_events(300))
+    floor = START + 2 * DAY
+    installation.publish(floors={"a" * 16: floor})
+    result = Reader(tmp_path, store=store).view("revenue").get(group_by=[], window="all")
+    same(result.rows[0], naive(e for e in installation.events if e.at >= floor))
+    assert result.proof["floor"] == "2011-12-03T00:00:00Z"
+
+
+def test_several_queries_share_one_snapshot(reader: Reader, installation: Installation) -> None:
+    queries = [Query("revenue", window="all", group_by=()), Query("everything"), Query("hourly", window="all")]
+    results = reader.query_many(queries)
+    assert len({result.rows[0]["lines"] for result in results}) == 1
+    assert len({str(result.proof["cut"]) for result in results}) == 1
+    assert results[0].rows[0]["lines"] == len(installation.events)
+
+
+def test_at_least_waits_for_a_commit(reader: Reader, installation: Installation) -> None:
+    events = make_events(650)
+    wanted = Cut({"sales": {p: max(e.offset for e in events if e.partition == p) + 1 for p in (0, 1)}})
+    late = threading.Thread(target=lambda: installation.commit(events[600:]))
+    late.start()
+    result = reader.view("everything").get(at_least=wanted, timeout=60)
+    late.join()
+    assert result.rows[0]["lines"] == 650
+
+
+def test_at_least_ends_after_its_bound(reader: Reader) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        reader.view("totals").get(at_least="sales:0=100000", timeout=0.05)
+    assert caught.value.condition == "AT_LEAST_TIMEOUT"
+    assert caught.value.exit_code == 3
+    assert caught.value.params["wanted"] == "sales:0=100000"
+    assert caught.value.params["reached"].startswith("sales:0=")
+
+
+def test_waiting_for_an_older_version_is_refused_at_once(reader: Reader) -> None:
+    with pytest.raises(NotReadyError, match="does not grow"):
+        reader.view("totals").get(at_least="sales:0=100000", version=1, timeout=300)
+
+
+def refused(reader: Reader, view: str = "revenue", **options: Any) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        reader.view(view).get(**options)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+def test_an_unknown_view_names_those_there_are(reader: Reader) -> None:
+    with pytest.raises(UsageError) as caught:
+        reader.query(Query("revenu"))
+    assert caught.value.condition == "UNKNOWN_VIEW"
+    assert caught.value.params["similar"] == ["revenue"]
+    assert caught.value.params["known"] == ["everything", "hourly", "revenue", "totals", "typed"]
+
+
+def test_an_unknown_key_names_columns_and_options(reader: Reader) -> None:
+    error = refused(reader, contry="France")
+    assert (error.condition, error.params["similar"]) == ("UNKNOWN_KEY", ["country"])
+    assert error.params["known"] == ["country", "product"]
+    assert "limit" in error.params["options"]
+    assert refused(reader, group_by="city").condition == "UNKNOWN_KEY"
+
+
+def test_an_unknown_measure_names_those_there_are(reader: Reader) -> None:
+    error = refused(reader, measures="revnue,lines")
+    assert (error.condition, error.params["similar"]) == ("UNKNOWN_MEASURE", ["revenue"])
+    assert error.params["known"] == [*MEASURES, *ANSWERS]
+
+
+@pytest.mark.parametrize(("options", "near"), [
+    ({"start": "2011-12-01T00:30:00Z"}, ["2011-12-01T00:00:00Z", "2011-12-01T01:00:00Z"]),
+    ({"end": "2011-12-01T01:00:00Z", "window": "1d"}, ["2011-12-01T00:00:00Z", "2011-12-02T00:00:00Z"]),
+])  # fmt: skip
+def test_a_time_off_the_bucket_is_told_the_nearest(reader: Reader, options: Any, near: list[str]) -> None:
+    error = refused(reader, **options)
+    assert (error.condition, error.params["nearest"], error.params["bucket"]) == ("BAD_TIME", near, "1h")
+
+
+@pytest.mark.parametrize("options", [
+    {"start": "yesterday"}, {"start": True}, {"start": 10**30}, {"end": 1.5},
+    {"start": "2011-12-03", "end": "2011-12-02"},
+])  # fmt: skip
+def test_what_is_not_a_time_is_refused(reader: Reader, options: Any) -> None:
+    assert refused(reader, **options).condition == "BAD_TIME"
+
+
+@pytest.mark.parametrize("options", [
+    {"window": "90m"}, {"window": "30m"}, {"window": "0h"}, {"window": "1d", "slide": "90m"}, {"slide": "1h"},
+    {"window": "2h", "slide": "3h"}, {"window": "all", "slide": "1h"}, {"window": "100000d", "slide": "1h"},
+])  # fmt: skip
+def test_a_window_that_is_no_multiple_names_the_bucket(reader: Reader, options: Any) -> None:
+    error = refused(reader, **options)
+    assert (error.condition, error.params["bucket"]) == ("BAD_WINDOW", "1h")
+
+
+@pytest.mark.parametrize("options", [{"start": START}, {"end": START}, {"window": "1h"}, {"slide": "1h"}])
+def test_a_view_without_bucket_refuses_times(reader: Reader, options: Any) -> None:
+    assert refused(reader, "totals", **options).condition == "NO_BUCKET"
+
+
+@pytest.mark.parametrize(("options", "condition"), [
+    ({"order": "city"}, "BAD_ORDER"), ({"order": "best"}, "BAD_ORDER"), ({"order": "spread"}, "BAD_ORDER"),
+    ({"order": "spread.p77"}, "BAD_ORDER"), ({"order": "lines.x"}, "BAD_ORDER"), ({"order": "products"}, "BAD_ORDER"),
+    ({"order": "product", "group_by": "country"}, "BAD_ORDER"), ({"limit": -1}, "BAD_VALUE"),
+    ({"limit": "x"}, "BAD_VALUE"), ({"limit": True}, "BAD_VALUE"), ({"limit_by": "country"}, "BAD_VALUE"),
+    ({"limit_by": "city:2"}, "BAD_LIMIT_BY"), ({"limit_by": "country:0"}, "BAD_VALUE"),
+    ({"version": 99}, "UNKNOWN_VERSION"), ({"version": "x"}, "BAD_VALUE"), ({"at_least": "x"}, "BAD_CUT"),
+    ({"at_least": "visits:0=5"}, "UNKNOWN_TOPIC"), ({"timeout": -1}, "BAD_VALUE"), ({"timeout": "x"}, "BAD_VALUE"),
+    ({"timeout": math.nan}, "BAD_VALUE"), ({"window": 1.5}, "BAD_VALUE"), ({"window": "1 fortnight"}, "BAD_DURATION"),
+    ({"measures": 5}, "BAD_VALUE"), ({"parts": "x"}, "BAD_VALUE"), ({"country": 5}, "BAD_VALUE"),
+    ({"measures": "lines,lines"}, "BAD_VALUE"), ({"at_least": {"sales": 5}}, "BAD_CUT"),
+])  # fmt: skip
+def test_other_wrong_options_are_refused(reader: Reader, options: Any, condition: str) -> None:
+    assert refused(reader, **options).condition == condition
+
+
+@pytest.mark.parametrize("key", [
+    {"quantity": "x"}, {"quantity": 2**40}, {"quantity": True}, {"quantity": 1.5}, {"amount": "1.234"},
+    {"sold_at": "noon"}, {"sold_at": dt.date(2011, 1, 1)}, {"amount": [1]},
+])  # fmt: skip
+def test_a_key_of_another_type_is_refused(reader: Reader, key: Any) -> None:
+    error = refused(reader, "typed", **key)
+    assert error.condition in ("BAD_VALUE", "BAD_TIME")
+    assert "type" in error.message
+
+
+def test_a_view_that_waits_for_its_first_batch_run_says_so(store: Store, tmp_path: Path) -> None:
+    installation = installed(store, 30)
+    with store.write() as txn:
+        ledger = txn.ledger
+        fresh = {**ledger.definition("a" * 16), "name": "later", "fingerprint": "f" * 16}
+        wanted = {**ledger.wanted, "later": "f" * 16}
+        txn.put_ledger(ledger.apply(ledger.sources, {**ledger.definitions, "f" * 16: fresh}, wanted, ledger.topic_ids))
+    with pytest.raises(NotReadyError) as caught:
+        Reader(tmp_path, store=installation.store).query(Query("later"))
+    assert caught.value.condition == "VIEW_NOT_LIVE"
+
+
+def test_a_missing_segment_is_an_error_not_a_smaller_number(installation: Installation, tmp_path: Path) -> None:
+    with installation.store.write() as txn:
+        segment = txn.ledger.version.views["b" * 16][0]
+        txn.drop(f"s{segment}")
+    with pytest.raises(MissingSegmentError):
+        Reader(tmp_path, store=installation.store).view("totals").get()

@@ -1,0 +1,23 @@
+"""`tideline serve`: the HTTP API and the page."""
+
+from __future__ import annotations
+
+import argparse
+
+from tideline.cli.options import Commands, add_command, settings_of
+
+
+def register(commands: Commands) -> None:
+    parser = add_command(commands, "serve", "the HTTP API and its page", run)
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", help="port, or auto for a free one (default 8400)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from serving_layer.server import serve
+    from tideline.runtime.home import Home
+
+    settings = settings_of(args, {"serve.host": args.host, "serve.port": args.port})
+    serve(
+        Home(args.home), settings["serve.host"], settings["serve.port"], lambda line: print(line, flush=True)
+    )

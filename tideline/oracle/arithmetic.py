@@ -1,0 +1,281 @@
+"""Typed terms of DuckDB SQL, and Spark's rules for the types of arithmetic, comparisons and choices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tideline.types import ColumnType
+
+BOOLEAN, STRING, DOUBLE = ColumnType("boolean"), ColumnType("string"), ColumnType("double")
+INT, BIGINT, DATE, TIMESTAMP = ColumnType("int"), ColumnType("bigint"), ColumnType("date"), ColumnType("timestamp")
+VOID = ColumnType("void")
+_WIDTH = ("tinyint", "smallint", "int", "bigint")
+_DIGITS = {"tinyint": 3, "smallint": 5, "int": 10, "bigint": 20}
+_DUCK = {"string": "VARCHAR", "boolean": "BOOLEAN", "tinyint": "TINYINT", "smallint": "SMALLINT", "int": "INTEGER",
+         "bigint": "BIGINT", "double": "DOUBLE", "date": "DATE", "timestamp": "TIMESTAMP"}
+
+
+class Untranslatable(Exception):
+    """An expression that DuckDB is not known to compute as Spark does."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """An expression for DuckDB with Spark's type of it.
+
+    `fallible`: a row may make it fail. `guards`: conditions that must hold for every row, or the translation is not
+    to be trusted.
+    """
+
+    sql: str
+    type: ColumnType
+    fallible: bool = False
+    literal: bool = False
+    guards: tuple[str, ...] = ()
+
+    def to(self, sql: str, kind: ColumnType, *others: Term, fallible: bool = False) -> Term:
+        """A term made of this one and others."""
+        parts = (self, *others)
+        guards = tuple(dict.fromkeys(guard for part in parts for guard in part.guards))
+        return Term(sql, kind, fallible or any(part.fallible for part in parts), False, guards)
+
+    def needs(self, *kinds: ColumnType) -> Term:
+        """This term, if it has one of the types. Raises Untranslatable."""
+        if self.type not in kinds:
+            raise Untranslatable(f"{self.type.sql} where {' or '.join(kind.sql for kind in kinds)} is expected")
+        return self
+
+
+NULL = Term("NULL", VOID, literal=True)
+
+
+def duck_type(kind: ColumnType) -> str:
+    """The type's name in DuckDB. Raises Untranslatable."""
+    if kind.is_decimal:
+        return f"DECIMAL({kind.precision},{kind.scale})"
+    if kind.name not in _DUCK:
+        raise Untranslatable(f"type {kind.sql}")
+    return _DUCK[kind.name]
+
+
+def text(value: str) -> Term:
+    return Term("'" + value.replace("'", "''") + "'", STRING, literal=True)
+
+
+def number(spelled: str) -> Term:
+    """A numeric literal by Spark's rules: int, bigint, decimal, or double if it has an exponent."""
+    if re.fullmatch(r"\d+", spelled):
+        if int(spelled) < 1 << 63:
+            kind = INT if int(spelled) < 1 << 31 else BIGINT
+            return Term(f"CAST({spelled} AS {duck_type(kind)})", kind, literal=True)
+    elif found := re.fullmatch(r"(\d*)\.(\d+)", spelled):
+        digits = len(found[1].lstrip("0")) + len(found[2])
+        if digits <= 38:
+            kind = ColumnType("decimal", digits, len(found[2]))
+            return Term(f"CAST('{spelled}' AS {duck_type(kind)})", kind, literal=True)
+    elif re.fullmatch(r"\d+(\.\d+)?[eE][-+]?\d+", spelled):
+        return Term(f"CAST('{spelled}' AS DOUBLE)", DOUBLE, literal=True)
+    raise Untranslatable(f"number {spelled}")
+
+
+def _digits_of(term: Term) -> int:
+    """How many digits Spark gives a whole number that meets a decimal; a literal has its own."""
+    found = re.fullmatch(r"CAST\((\d+) AS \w+\)", term.sql) if term.literal else None
+    return len(found[1]) if found else _DIGITS[term.type.name]
+
+
+def _as_decimal(term: Term) -> Term:
+    if term.type.is_decimal:
+        return term
+    kind = ColumnType("decimal", _digits_of(term), 0)
+    return replace(term.to(f"CAST({term.sql} AS {duck_type(kind)})", kind), literal=term.literal)
+
+
+def to_double(term: Term) -> Term:
+    """The nearest double, as Spark rounds; DuckDB's own cast of a decimal may be one off in the last bit."""
+    inner = f"CAST({term.sql} AS VARCHAR)" if term.type.is_decimal else term.sql
+    return term if term.type == DOUBLE else term.to(f"CAST({inner} AS DOUBLE)", DOUBLE)
+
+
+def common(*terms: Term) -> tuple[ColumnType, list[Term]]:
+    """The one type that Spark brings these terms to, and the terms in it. Raises Untranslatable."""
+    kinds = {term.type for term in terms} - {VOID}
+    if not kinds:
+        raise Untranslatable("nulls only")
+    if len(kinds) == 1:
+        kind = kinds.pop()
+    elif all(kind.is_integer for kind in kinds):
+        kind = max(kinds, key=lambda k: _WIDTH.index(k.name))
+    elif not all(kind.is_numeric and kind.name != "float" for kind in kinds):
+        raise Untranslatable(f"a mixture of {', '.join(sorted(kind.sql for kind in kinds))}")
+    elif DOUBLE in kinds:
+        return DOUBLE, [to_double(term) if term is not NULL else NULL for term in terms]
+    else:
+        # Spark lets a literal take its own digits in arithmetic only.
+        shapes = [(t.type.precision, t.type.scale) if t.type.is_decimal else (_DIGITS[t.type.name], 0) for t in terms if t is not NULL]
+        scale = max(s for _, s in shapes)
+        kind = ColumnType("decimal", max(p - s for p, s in shapes) + scale, scale)
+        if kind.precision > 38:
+            raise Untranslatable(kind.sql)
+    return kind, [t if t is NULL or t.type == kind else t.to(f"CAST({t.sql} AS {duck_type(kind)})", kind) for t in terms]
+
+
+def _numbers(left: Term, right: Term) -> tuple[Term, Term]:
+    for term in (left, right):
+        if not term.type.is_numeric or term.type.name == "float":
+            raise Untranslatable(f"arithmetic with {term.type.sql}")
+    return left, right
+
+
+def _binary(left: Term, right: Term, sql: str, kind: ColumnType, fallible: bool) -> Term:
+    return left.to(sql, kind, right, fallible=fallible)
+
+
+def plus(operator: str, left: Term, right: Term) -> Term:
+    """Addition and subtraction."""
+    _numbers(left, right)
+    if left.type.is_decimal != right.type.is_decimal and DOUBLE not in (left.type, right.type):
+        left, right = _as_decimal(left), _as_decimal(right)
+    if left.type.is_decimal and right.type.is_decimal:
+        (p1, s1), (p2, s2) = ((t.type.precision, t.type.scale) for t in (left, right))
+        kind = ColumnType("decimal", max(p1 - s1, p2 - s2) + max(s1, s2) + 1, max(s1, s2))
+        return _exact(operator, left, right, kind, widen=True)
+    kind, [left, right] = common(left, right)
+    return _binary(left, right, f"({left.sql} {operator} {right.sql})", kind, kind.is_integer)
+
+
+def times(left: Term, right: Term) -> Term:
+    """Multiplication."""
+    _numbers(left, right)
+    if left.type.is_decimal != right.type.is_decimal and DOUBLE not in (left.type, right.type):
+        left, right = _as_decimal(left), _as_decimal(right)
+    if left.type.is_decimal and right.type.is_decimal:
+        kind = ColumnType("decimal", left.type.precision + right.type.precision + 1, left.type.scale + right.type.scale)
+        return _exact("*", left, right, kind, widen=False)
+    kind, [left, right] = common(left, right)
+    return _binary(left, right, f"({left.sql} * {right.sql})", kind, kind.is_integer)
+
+
+def _exact(operator: str, left: Term, right: Term, kind: ColumnType, widen: bool) -> Term:
+    """A decimal result that has room for every value; where Spark would have to round it, Spark shall."""
+    if kind.precision > 38:
+        raise Untranslatable(f"a result of {kind.precision} digits")
+    name = duck_type(kind)
+    a, b = (f"CAST({term.sql} AS {name})" if widen else term.sql for term in (left, right))
+    return _binary(left, right, f"CAST(({a} {operator} {b}) AS {name})", kind, False)
+
+
+def _unless_zero(right: Term, sql: str) -> str:
+    """`sql`, failing where the divisor is 0; DuckDB allows no error() inside TRY, so a bad cast fails instead."""
+    return f"(CASE WHEN {right.sql} = 0 THEN CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS DOUBLE) ELSE {sql} END)"
+
+
+def divide(left: Term, right: Term) -> Term:
+    """`/` of whole numbers and doubles, a double; of decimals it rounds, which is left to Spark."""
+    _numbers(left, right)
+    if DOUBLE not in (left.type, right.type) and (left.type.is_decimal or right.type.is_decimal):
+        raise Untranslatable("division of decimals")
+    left, right = to_double(left), to_double(right)
+    return _binary(left, right, _unless_zero(right, f"({left.sql} / {right.sql})"), DOUBLE, True)
+
+
+def whole_divide(left: Term, right: Term) -> Term:
+    """`div` of whole numbers, a bigint."""
+    if not (left.type.is_integer and right.type.is_integer):
+        raise Untranslatable("div of other than whole numbers")
+    left, right = (t.to(f"CAST({t.sql} AS BIGINT)", BIGINT) for t in (left, right))
+    failing = f"CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS BIGINT)"
+    sql = f"(CASE WHEN {right.sql} = 0 THEN {failing} ELSE ({left.sql} // {right.sql}) END)"
+    return _binary(left, right, sql, BIGINT, True)
+
+
+def modulo(left: Term, right: Term) -> Term:
+    """`%` of whole numbers, with the sign of the dividend."""
+    if not (left.type.is_integer and right.type.is_integer):
+        raise Untranslatable("% of other than whole numbers")
+    kind, [left, right] = common(left, right)
+    name = duck_type(kind)
+    failing = f"CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS {name})"
+    sql = (f"(CASE WHEN {right.sql} = 0 THEN {failing} WHEN {right.sql} = -1 AND {left.sql} IS NOT NULL THEN CAST(0 AS {name}) "
+           f"ELSE ({left.sql} % {right.sql}) END)")
+    return _binary(left, right, sql, kind, True)
+
+
+def negate(inner: Term) -> Term:
+    """Unary minus."""
+    if not inner.type.is_numeric or inner.type.name == "float":
+        raise Untranslatable(f"minus {inner.type.sql}")
+    if inner.literal and inner.type == BIGINT and "9223372036854775808" in inner.sql:
+        raise Untranslatable("the lowest bigint as a literal")
+    found = inner.to(f"(- {inner.sql})", inner.type, fallible=inner.type.is_integer)
+    return replace(found, fallible=False) if inner.literal else found
+
+
+def absolute(inner: Term) -> Term:
+    """abs()."""
+    if not inner.type.is_numeric or inner.type.name == "float":
+        raise Untranslatable(f"abs of {inner.type.sql}")
+    return inner.to(f"abs({inner.sql})", inner.type, fallible=inner.type.is_integer)
+
+
+def compare(operator: str, left: Term, right: Term) -> Term:
+    """A comparison of two values of one kind."""
+    kind, [a, b] = common(left, right)
+    if kind.name == "float":
+        raise Untranslatable("a comparison of float")
+    duck_type(kind)
+    return left.to(f"({a.sql} {operator} {b.sql})", BOOLEAN, right)
+
+
+def both(conjunction: bool, left: Term, right: Term) -> Term:
+    """`and`, `or`. Where the right side may fail it is left alone once the left side has decided, as in Spark."""
+    for term in (left, right):
+        if term is not NULL:
+            term.needs(BOOLEAN)
+    word, decided = ("AND", "FALSE") if conjunction else ("OR", "TRUE")
+    sql = f"({left.sql} {word} {right.sql})"
+    if right.fallible:
+        sql = f"(CASE WHEN {left.sql} IS NOT DISTINCT FROM {decided} THEN {decided} ELSE {sql} END)"
+    return left.to(sql, BOOLEAN, right)
+
+
+def choose(pairs: Sequence[tuple[Term, Term]], default: Term | None) -> Term:
+    """`case`: the value of the first test that holds, else the default or null."""
+    default = default or NULL
+    kind, values = common(*(value for _, value in pairs), default)
+    tests = [test.needs(BOOLEAN) for test, _ in pairs]
+    branches = " ".join(f"WHEN {test.sql} THEN {value.sql}" for test, value in zip(tests, values))
+    return NULL.to(f"(CASE {branches} ELSE CAST({values[-1].sql} AS {duck_type(kind)}) END)", kind, *tests, *values)
+
+
+def coalesce(terms: Sequence[Term]) -> Term:
+    """The first value that is not null."""
+    kind, values = common(*terms)
+    if any(term.fallible for term in terms[1:]):
+        raise Untranslatable("coalesce with a part that may fail")
+    return NULL.to(f"COALESCE({', '.join(value.sql for value in values)})", kind, *values)
+
+
+def cast(inner: Term, kind: ColumnType) -> Term:
+    """`cast` among plain types, where both systems agree."""
+    source, name = inner.type, duck_type(kind)
+    if source in (kind, VOID):
+        return inner.to(inner.sql if source == kind else f"CAST(NULL AS {name})", kind)
+    if source.is_numeric and kind == DOUBLE:
+        return to_double(inner)
+    if source.is_integer and (kind.is_integer or kind.is_decimal):
+        return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
+    if source.is_decimal and kind.is_decimal:
+        return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
+    if (source.is_decimal or source == DOUBLE) and kind.is_integer:
+        return inner.to(f"CAST(trunc({inner.sql}) AS {name})", kind, fallible=True)
+    if kind == STRING and (source.is_integer or source in (BOOLEAN, DATE)):
+        return inner.to(f"CAST({inner.sql} AS VARCHAR)", STRING)
+    if source == BOOLEAN and kind.is_integer or {source, kind} == {DATE, TIMESTAMP}:
+        return inner.to(f"CAST({inner.sql} AS {name})", kind)
+    raise Untranslatable(f"cast of {source.sql} to {kind.sql}")
+
+
