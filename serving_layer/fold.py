@@ -10,7 +10,7 @@ from typing import Any
 from serving_layer.plan import Plan
 from tideline.keys import encode_key, key_range
 from tideline.merge import MergedRow, get_row, scan_rows
-from tideline.stores.base import Snapshot
+from tideline.stores.base import Item, Snapshot
 
 States = Sequence[Any]
 Merge = Callable[[States, States], list[Any]]
@@ -79,7 +79,33 @@ def _rows(snapshot: Snapshot, plan: Plan) -> Iterator[MergedRow]:
         row = get_row(snapshot, view, prefix, start, version=plan.version)
         return iter(() if row is None else (row,))
     lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
+    if not whole and (start is not None or end is not None):
+        snapshot = _BucketsOnly(snapshot, start, end)
     return scan_rows(snapshot, view, lower, upper, version=plan.version)
+
+
+class _BucketsOnly:
+    """A snapshot whose scans show only the keys of buckets in [start, end), told by their last eight bytes.
+
+    So a time range over many keys unpacks and merges nothing that it does not answer.
+    """
+
+    def __init__(self, snapshot: Snapshot, start: int | None, end: int | None) -> None:
+        self._snapshot = snapshot
+        self._low = b"" if start is None else _bucket_bytes(start)
+        self._high = b"\xff" * 9 if end is None else _bucket_bytes(end)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._snapshot, name)
+
+    def scan(self, space: str, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[Item]:
+        low, high = self._low, self._high
+        found = self._snapshot.scan(space, lower, upper)
+        return (item for item in found if low <= item[0][-8:] < high)
+
+
+def _bucket_bytes(bucket: int) -> bytes:
+    return encode_key((), (), bucket)[-8:]
 
 
 def _in_range(rows: Iterator[MergedRow], plan: Plan) -> Iterator[MergedRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from serving_layer import query as read
@@ -41,7 +42,7 @@ class Plan:
     version: int | None
     parts: bool
 
-    @property
+    @cached_property
     def prefix(self) -> tuple[Any, ...]:
         """The wire values of the leading key columns that are all filtered."""
         bound = dict(self.filters)
@@ -52,7 +53,7 @@ class Plan:
             found.append(bound[index])
         return tuple(found)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[int, ...]:
         """The indices of the measures that the rows, their answers and their order need."""
         needed = {*self.shown, *(order.name for order in self.order)}

@@ -1,7 +1,8 @@
 """Answers: expressions over the measures' answers, computed after the merge, such as `returns / lines`.
 
 Arithmetic, comparisons, `and`, `or`, `not`, `x if c else y`, fields of a structured answer (`amount.p95`) and a few
-functions. Null in gives null out, and so does a division by zero. No Spark is needed.
+functions. Null in gives null out, and so does a division by zero; a quotient
+is the nearest double. No Spark is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from tideline.errors import DefinitionError
@@ -92,4 +94,6 @@ def _both(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
         right = float(right)
     if isinstance(right, float) and isinstance(left, Decimal):
         left = float(left)
+    if apply is operator.truediv and not isinstance(left, float) and not isinstance(right, float):
+        return float(Fraction(left) / Fraction(right))
     return apply(left, right)

@@ -52,6 +52,15 @@ class Progress:
     rate: float
     fraction: float | None
     eta: float | None
+    done: bool = False
+
+    def __str__(self) -> str:
+        parts = [f"{self.sent:,} events", f"{self.duplicates:,} repeats", f"{self.rate:,.0f}/s"]
+        if self.fraction is not None:
+            parts.append(f"{self.fraction:.0%}")
+        if self.eta is not None and not self.done:
+            parts.append(f"{self.eta:.0f} s left")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -229,11 +238,11 @@ def send_all(
     sent = duplicates = 0
     begin = reported = time.monotonic()
 
-    def report(now: float) -> Progress:
+    def report(now: float, done: bool = False) -> Progress:
         seconds = max(now - begin, 1e-9)
         share = fraction(sent) if fraction else None
         eta = seconds * (1 - share) / share if share else None
-        return Progress(sent, duplicates, seconds, (sent + duplicates) / seconds, share, eta)
+        return Progress(sent, duplicates, seconds, (sent + duplicates) / seconds, share, eta, done)
 
     with Sender(topic, bootstrap, linger_ms=20 if rate is None else 2) as sender:
         begin = reported = time.monotonic()
@@ -253,7 +262,7 @@ def send_all(
         sender.flush()
         seconds = time.monotonic() - begin
     if progress:
-        progress(report(begin + seconds))
+        progress(report(begin + seconds, True))
     return Summary(
         sent,
         duplicates,

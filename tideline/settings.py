@@ -123,7 +123,7 @@ ROWS: tuple[Setting, ...] = (
         "2g",
         "Heap of each layer's Spark driver, which in local mode does all work.",
     ),
-    Setting("spark.cores", "text", "2", "Cores for each layer's local Spark; *: all."),
+    Setting("spark.cores", "integer", 2, "Cores for each layer's local Spark, and its shuffle partitions."),
 )
 BY_NAME: Mapping[str, Setting] = {row.name: row for row in ROWS}
 

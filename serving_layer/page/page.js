@@ -51,7 +51,7 @@ function section(view) {
   if (!rows.options.length) rows.append(new Option("by key", ""));
   made.querySelector(".scroll").setAttribute("aria-label", `${view.name}, scrolls sideways`);
   for (const select of [measure, rows]) select.addEventListener("change", refresh);
-  return { made, measure, rows, last: new Map(), fingerprint: view.fingerprint };
+  return { made, measure, rows, last: new Map(), oldest: null, fingerprint: view.fingerprint };
 }
 
 function layOut(views) {
@@ -69,7 +69,7 @@ function layOut(views) {
 }
 
 function show(view, result) {
-  const { made, measure, last } = sections.get(view.name);
+  const { made, measure, rows, last } = sections.get(view.name);
   const name = measure.value, keys = view.key.map((column) => column.name);
   const times = view.bucket ? ["bucket"] : [];
   const head = element("tr");
@@ -90,7 +90,8 @@ function show(view, result) {
     }
     return line;
   }));
-  sections.get(view.name).last = seen;
+  const newest = result.rows.length === ROWS && rows.value.startsWith("-bucket");
+  Object.assign(sections.get(view.name), { last: seen, oldest: newest ? result.rows[ROWS - 1].bucket : null });
   made.querySelector(".proof").textContent = spellProof(result, name);
 }
 
@@ -121,7 +122,7 @@ function showStatus(status) {
     ["committed", offsets(status.committed), spellCut(status.committed)],
     ["published", offsets(status.published), spellCut(status.published)],
     ["lag", status.lag_events === null ? "unknown" : status.lag_events, status.kafka.error || "events in Kafka, not committed"],
-    ["hand-offs", status.batch_version, `${status.generations.length} generations now`],
+    ["hand-offs", status.batch_version, `generations: ${status.generations.length}`],
     ["last batch run", ...spellBatch(status.last_batch)],
     ["dead letters", sum(status.dead_letters), `${sum(status.duplicates)} duplicates`],
   ];
@@ -140,26 +141,30 @@ async function refreshViews() {
   }
   if (!described.length) return;
   const queries = described.map((view) => {
-    const { rows, measure } = sections.get(view.name);
-    return { view: view.name, parts: true, limit: ROWS, order: rows.value, measures: [measure.value] };
+    const { rows, measure, oldest } = sections.get(view.name);
+    const query = { view: view.name, parts: true, limit: ROWS, order: rows.value, measures: [measure.value] };
+    // The newest rows are at least as new as they were.
+    return oldest && rows.value.startsWith("-bucket") ? { ...query, from: oldest } : query;
   });
   const asked = described;
   const { results } = await ask("/v1/query", { queries });
   asked.forEach((view, index) => { if (sections.has(view.name)) show(view, results[index]); });
 }
 
-let running = false;
+let running = false, timer;
 async function refresh() {
-  if (running || document.hidden) return;
+  if (running) return;
   running = true;
-  const done = await Promise.allSettled([refreshViews(), ask("/v1/status").then(showStatus)]);
+  const began = Date.now();
+  clearTimeout(timer);
+  const done = document.hidden ? [] : await Promise.allSettled([refreshViews(), ask("/v1/status").then(showStatus)]);
   const failed = [...new Set(done.filter((one) => one.status === "rejected").map((one) => one.reason.message))];
   if (failed.length) describedAt = 0;
-  if (failed.length === done.length) { find("state").textContent = "no answer"; find("state").className = ""; }
+  if (failed.length && failed.length === done.length) { find("state").textContent = "no answer"; find("state").className = ""; }
   find("error").hidden = !failed.length;
   find("error").textContent = failed.join(" / ");
   running = false;
+  timer = setTimeout(refresh, Math.max(EVERY, 3 * (Date.now() - began)));  // a slow server is asked less often
 }
 
 refresh();
-setInterval(refresh, EVERY);

@@ -59,7 +59,8 @@ def test_a_file_goes_in_whole_keyed_by_its_event_id(kafka: str, topic: str, tmp_
     assert {key: json.loads(value)["id"].encode() for key, value in records} == {
         key: key for key, _ in records
     }
-    assert (seen[-1].sent, seen[-1].fraction) == (1000, 1.0)
+    assert (seen[-1].sent, seen[-1].fraction, seen[-1].done) == (1000, 1.0, True)
+    assert str(seen[-1]).startswith("1,000 events, 0 repeats, ")
 
 
 def test_repeats_and_order_follow_from_the_seed_and_stay_in_their_partition(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -69,14 +69,14 @@ class ModelView:
         return *self.place(record), [STATES[m.kind](record) for m in self.measures.values()]
 
 
-STATES = {
+STATES: dict[str, Callable[[Record], Any]] = {
     "count": lambda r: 1,
     "sum": lambda r: [1, r.value],
     "first": lambda r: [r.time, r.partition, r.offset, r.value],
     "last": lambda r: [r.time, r.partition, r.offset, r.value],
     "count_by": lambda r: {str(r.value % 3): 1},
 }
-ANSWERS = {
+ANSWERS: dict[str, Callable[[list[Record]], Any]] = {
     "count": len,
     "sum": lambda rs: sum(r.value for r in rs),
     "first": lambda rs: min(rs, key=lambda r: (r.time, r.partition, r.offset)).value,

@@ -1,17 +1,22 @@
-"""A small installation with hand-made events, for tests of serving: real ledger, real store, real measures.
+"""A small installation of hand-made events, for tests of serving: real ledger, real store, real measures.
 
-Events reach the store as one state per event, merged there; `naive` computes answers from the events themselves.
+Events reach the store as one state per event, merged there; `naive` computes answers from the events.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import uvicorn
+
+from serving_layer.server import address_of, bind
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.ledger import LogStats, Segment
@@ -19,7 +24,7 @@ from tideline.measures import Count, CountBy, Last, Max, Mean, Measure, Quantile
 from tideline.merge import merge_into, segment_items
 from tideline.source import Source
 from tideline.stores import Store
-from tideline.types import EPOCH, Column, ColumnType, from_wire, parse_schema, parse_type, to_wire
+from tideline.types import EPOCH, parse_schema, parse_type
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -57,7 +62,15 @@ def make_events(count: int, seed: int = 7) -> list[Event]:
         at = START + dice.randrange(4 * DAY // 1_000_000) * 1_000_000
         country, product = dice.choice(COUNTRIES), dice.choice(PRODUCTS)
         found.append(
-            Event(partition, offsets[partition], at, country, product, dice.randint(-3, 9), dice.randint(-500, 90_000))
+            Event(
+                partition,
+                offsets[partition],
+                at,
+                country,
+                product,
+                dice.randint(-3, 9),
+                dice.randint(-500, 90_000),
+            )
         )
         offsets[partition] += 1
     return found
@@ -96,15 +109,25 @@ def _bins(value: int) -> dict[int, int]:
     import math
 
     gamma = math.log(1.01 / 0.99)
-    return {0 if value == 0 else int(math.copysign(100_000 + math.ceil(math.log(abs(value)) / gamma), value)): 1}
+    return {
+        0 if value == 0 else int(math.copysign(100_000 + math.ceil(math.log(abs(value)) / gamma), value)): 1
+    }
 
 
 def view(name: str, key: str, bucket: int | None, digits: str, keep: int | None = None) -> ViewDefinition:
     """A view over sales with all of MEASURES; `digits` make its fingerprint."""
     return ViewDefinition(
-        name, "sales", (digits * 16)[:16], parse_schema(key) if key else (), bucket, keep,
-        {name: measure for name, (measure, _) in MEASURES.items()}, ANSWERS, {}, None,
-    )  # fmt: skip
+        name,
+        "sales",
+        (digits * 16)[:16],
+        parse_schema(key) if key else (),
+        bucket,
+        keep,
+        {name: measure for name, (measure, _) in MEASURES.items()},
+        ANSWERS,
+        {},
+        None,
+    )
 
 
 REVENUE = view("revenue", "country string, product string", HOUR, "a")
@@ -117,8 +140,13 @@ VIEWS = [REVENUE, TOTALS, ALL, HOURLY, TYPED]
 
 def key_of(definition: ViewDefinition, event: Event) -> tuple[Any, ...]:
     """The wire key of an event."""
-    values = {"country": event.country, "product": event.product, "quantity": event.quantity,
-              "amount": event.amount, "sold_at": event.at}  # fmt: skip
+    values = {
+        "country": event.country,
+        "product": event.product,
+        "quantity": event.quantity,
+        "amount": event.amount,
+        "sold_at": event.at,
+    }
     return tuple(values[column.name] for column in definition.key)
 
 
@@ -131,7 +159,9 @@ def rows_of(definition: ViewDefinition, events: Iterable[Event]) -> list[tuple[A
         place = (key_of(definition, event), bucket)
         old = rows.get(place)
         measures = definition.measures.values()
-        rows[place] = states if old is None else [m.merge(a, b) for m, a, b in zip(measures, old, states, strict=True)]
+        rows[place] = (
+            states if old is None else [m.merge(a, b) for m, a, b in zip(measures, old, states, strict=True)]
+        )
     return [(key, bucket, states) for (key, bucket), states in rows.items()]
 
 
@@ -202,19 +232,27 @@ class Installation:
             segments, views = [], {}
             for one, id in zip(self.views, ids, strict=True):
                 items = segment_items(one, rows_of(one, fresh))
-                segment = Segment(id, one.fingerprint, ledger.version.cut, ledger.sealed, len(items), "incremental")
+                segment = Segment(
+                    id, one.fingerprint, ledger.version.cut, ledger.sealed, len(items), "incremental"
+                )
                 txn.load(segment.space, items)
                 segments.append(segment)
                 views[one.fingerprint] = (*ledger.version.views.get(one.fingerprint, ()), id)
             total, rejects = ledger.log(), {REVENUE.fingerprint: ledger.rejects(REVENUE.fingerprint)}
             txn.put_ledger(
                 ledger.publish(
-                    self.batch, ledger.sealed, views, segments, total, rejects=rejects, floors=floors or {},
-                    published_at=1_700_000_000.0, last_batch={"mode": "incremental", "seconds": 1.5, "rows": 3,
-                                                              "steps": {"archive": 0.5}},
+                    self.batch,
+                    ledger.sealed,
+                    views,
+                    segments,
+                    total,
+                    rejects=rejects,
+                    floors=floors or {},
+                    published_at=1_700_000_000.0,
+                    last_batch={"mode": "incremental", "seconds": 1.5, "rows": 3, "steps": {"archive": 0.5}},
                     keep_versions=keep_versions,
                 )
-            )  # fmt: skip
+            )
         self.published = list(self.events)
 
 
@@ -263,3 +301,15 @@ def moment(micros: int) -> dt.datetime:
     return EPOCH + dt.timedelta(microseconds=micros)
 
 
+@contextmanager
+def running(app: Any) -> Iterator[str]:
+    """The base URL of a real server of an app, in a thread."""
+    with bind("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield address_of(listener, "127.0.0.1")
+        finally:
+            server.should_exit = True
+            thread.join()

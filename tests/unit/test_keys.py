@@ -66,6 +66,7 @@ def test_long_keys_stay_apart_and_keep_their_buckets_together() -> None:
     keys = [["x" * 5000 + tail] for tail in "abc"]
     assert len({encode_key(types, key, 0) for key in keys}) == 3
     lower, upper = key_range(types, keys[1], 10, 20)
+    assert upper is not None
     inside = [
         (k[0][-1], b) for k in keys for b in (9, 10, 19, 20) if lower <= encode_key(types, k, b) < upper
     ]
@@ -90,6 +91,7 @@ def test_a_prefix_range_holds_the_keys_that_begin_with_it(pair: Any, bucket: int
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(-50, 50))
 def test_a_time_range_of_one_key_is_half_open(start: int, stop: int, bucket: int) -> None:
     lower, upper = key_range([TYPES["string"]], ["k"], start, stop)
+    assert upper is not None
     assert (lower <= encode_key([TYPES["string"]], ["k"], bucket) < upper) == (start <= bucket < stop)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -388,18 +387,3 @@ def test_rejects_are_counted_from_the_origin(ledger: Ledger) -> None:
 def test_statistics_merge_whatever_the_order() -> None:
     left, right = LogStats(2, 5, 1, {"bad": 1}, 0, 7), LogStats(1, 3, 1, {}, 1, None)
     assert left.merge(right) == right.merge(left) == LogStats(3, 6, 2, {"bad": 1}, 1, 7)
-
-
-def test_an_error_has_one_shape_and_travels_between_processes(ledger: Ledger) -> None:
-    error = refusal(UsageError, lambda: ledger.fingerprint("x"))
-    assert error.to_json() == {
-        "error": {
-            "condition": "UNKNOWN_VIEW",
-            "message": "there is no view x",
-            "hint": "views that can be asked: ['v']",
-            "params": {"view": "x", "known": ["v"]},
-        }
-    }
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), again.to_json(), again.exit_code) == (UsageError, error.to_json(), 2)
-    assert refusal(FenceError, lambda: ledger.seal(0)).exit_code == 3

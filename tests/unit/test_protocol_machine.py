@@ -23,7 +23,8 @@ from hypothesis.stateful import (
 )
 from planted_faults import BROKEN_RULES, WRONG_ANSWERS
 from protocol_log import DEAD, REJECTED
-from protocol_world import ProtocolBroken, World
+from protocol_site import ProtocolBroken
+from protocol_world import World
 
 from tideline.ledger import Ledger
 from tideline.stores.lmdb import LmdbStore

@@ -92,12 +92,16 @@ def test_every_row_merges_batch_and_speed(reader: Reader, installation: Installa
 
 def test_rows_come_in_the_order_of_their_keys_with_null_first(reader: Reader) -> None:
     rows = reader.view("revenue").get().rows
-    places = [(row["country"] is not None, row["country"] or "", row["product"], row["bucket"]) for row in rows]
+    places = [
+        (row["country"] is not None, row["country"] or "", row["product"], row["bucket"]) for row in rows
+    ]
     assert places == sorted(places)
 
 
 @pytest.mark.parametrize("country", ["France", "Norway", None, ""])
-def test_a_key_filter_keeps_exactly_its_rows(reader: Reader, installation: Installation, country: str | None) -> None:
+def test_a_key_filter_keeps_exactly_its_rows(
+    reader: Reader, installation: Installation, country: str | None
+) -> None:
     rows = reader.view("revenue").get(country=country).rows
     events = [event for event in installation.events if event.country == country]
     check(rows, events, ["country", "product", "bucket"], lambda e: (e.country, e.product, bucket(e)))
@@ -112,22 +116,35 @@ def test_a_filter_on_a_later_key_column_alone(reader: Reader, installation: Inst
 def test_a_whole_key_and_one_bucket_is_one_row(reader: Reader, installation: Installation) -> None:
     one = installation.events[0]
     start = one.at // HOUR * HOUR
-    rows = reader.view("revenue").get(country=one.country, product=one.product, start=start, end=start + HOUR).rows
+    rows = (
+        reader.view("revenue")
+        .get(country=one.country, product=one.product, start=start, end=start + HOUR)
+        .rows
+    )
     place = (one.country, one.product, start)
-    same(rows[0], naive(e for e in installation.events if (e.country, e.product, e.at // HOUR * HOUR) == place))
+    same(
+        rows[0], naive(e for e in installation.events if (e.country, e.product, e.at // HOUR * HOUR) == place)
+    )
     assert len(rows) == 1
 
 
 def test_a_whole_key_and_a_range_is_half_open(reader: Reader, installation: Installation) -> None:
     low, high = START + 10 * HOUR, START + 50 * HOUR
-    rows = reader.view("revenue").get(country="France", product="cup", start=moment(low), end=moment(high)).rows
-    events = [e for e in installation.events if (e.country, e.product) == ("France", "cup") and low <= e.at < high]
+    rows = (
+        reader.view("revenue").get(country="France", product="cup", start=moment(low), end=moment(high)).rows
+    )
+    events = [
+        e for e in installation.events if (e.country, e.product) == ("France", "cup") and low <= e.at < high
+    ]
     check(rows, events, ["bucket"], lambda e: (bucket(e),))
 
 
 def test_time_text_without_a_zone_is_utc(reader: Reader) -> None:
     view = reader.view("revenue")
-    assert view.get(start="2011-12-02", end="2011-12-03T00:00").rows == view.get(start=START + DAY, end=START + 2 * DAY).rows
+    assert (
+        view.get(start="2011-12-02", end="2011-12-03T00:00").rows
+        == view.get(start=START + DAY, end=START + 2 * DAY).rows
+    )
 
 
 def test_larger_windows_merge_buckets(reader: Reader, installation: Installation) -> None:
@@ -193,7 +210,9 @@ def test_typed_keys_are_found_by_text_and_by_value(reader: Reader, installation:
         {"quantity": str(one.quantity), "amount": str(amount), "sold_at": at.isoformat()},
     ):
         rows = reader.view("typed").get(**key).rows
-        assert [(row["quantity"], row["amount"], row["sold_at"]) for row in rows] == [(one.quantity, amount, at)]
+        assert [(row["quantity"], row["amount"], row["sold_at"]) for row in rows] == [
+            (one.quantity, amount, at)
+        ]
 
 
 def test_selected_measures_keep_the_order_of_the_selection(reader: Reader) -> None:
@@ -202,7 +221,9 @@ def test_selected_measures_keep_the_order_of_the_selection(reader: Reader) -> No
     assert list(result.rows[0]) == ["country", "double", "lines"]
 
 
-@pytest.mark.parametrize("term", ["revenue", "-revenue", "-return_rate", "spread.p50", "-products.cup", "-country", "last"])
+@pytest.mark.parametrize(
+    "term", ["revenue", "-revenue", "-return_rate", "spread.p50", "-products.cup", "-country", "last"]
+)
 def test_order(reader: Reader, term: str) -> None:
     def value(row: dict[str, Any]) -> Any:
         name, _, field = term.lstrip("-").partition(".")
@@ -267,7 +288,12 @@ def test_the_proof_counts_what_the_answer_stands_for(reader: Reader, installatio
     proof = reader.view("revenue").get(measures="lines,spread,median,return_rate").proof
     with installation.store.snapshot() as snapshot:
         ledger = snapshot.ledger
-    assert (proof["view"], proof["fingerprint"], proof["mode"], proof["version"]) == ("revenue", "a" * 16, "live", 2)
+    assert (proof["view"], proof["fingerprint"], proof["mode"], proof["version"]) == (
+        "revenue",
+        "a" * 16,
+        "live",
+        2,
+    )
     assert Cut.from_json(proof["cut"]) == Cut.from_json(proof["committed_cut"]) == ledger.committed
     assert Cut.from_json(proof["batch_cut"]) == ledger.version.cut
     assert proof["events"] == {"batch": 400, "speed": 200}
@@ -290,7 +316,11 @@ def test_a_floor_hides_what_lies_before_it(store: Store, tmp_path: Path) -> None
 
 
 def test_several_queries_share_one_snapshot(reader: Reader, installation: Installation) -> None:
-    queries = [Query("revenue", window="all", group_by=()), Query("everything"), Query("hourly", window="all")]
+    queries = [
+        Query("revenue", window="all", group_by=()),
+        Query("everything"),
+        Query("hourly", window="all"),
+    ]
     results = reader.query_many(queries)
     assert len({result.rows[0]["lines"] for result in results}) == 1
     assert len({str(result.proof["cut"]) for result in results}) == 1
@@ -350,27 +380,45 @@ def test_an_unknown_measure_names_those_there_are(reader: Reader) -> None:
     assert error.params["known"] == [*MEASURES, *ANSWERS]
 
 
-@pytest.mark.parametrize(("options", "near"), [
-    ({"start": "2011-12-01T00:30:00Z"}, ["2011-12-01T00:00:00Z", "2011-12-01T01:00:00Z"]),
-    ({"end": "2011-12-01T01:00:00Z", "window": "1d"}, ["2011-12-01T00:00:00Z", "2011-12-02T00:00:00Z"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "near"),
+    [
+        ({"start": "2011-12-01T00:30:00Z"}, ["2011-12-01T00:00:00Z", "2011-12-01T01:00:00Z"]),
+        ({"end": "2011-12-01T01:00:00Z", "window": "1d"}, ["2011-12-01T00:00:00Z", "2011-12-02T00:00:00Z"]),
+    ],
+)
 def test_a_time_off_the_bucket_is_told_the_nearest(reader: Reader, options: Any, near: list[str]) -> None:
     error = refused(reader, **options)
     assert (error.condition, error.params["nearest"], error.params["bucket"]) == ("BAD_TIME", near, "1h")
 
 
-@pytest.mark.parametrize("options", [
-    {"start": "yesterday"}, {"start": True}, {"start": 10**30}, {"end": 1.5},
-    {"start": "2011-12-03", "end": "2011-12-02"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"start": "yesterday"},
+        {"start": True},
+        {"start": 10**30},
+        {"end": 1.5},
+        {"start": "2011-12-03", "end": "2011-12-02"},
+    ],
+)
 def test_what_is_not_a_time_is_refused(reader: Reader, options: Any) -> None:
     assert refused(reader, **options).condition == "BAD_TIME"
 
 
-@pytest.mark.parametrize("options", [
-    {"window": "90m"}, {"window": "30m"}, {"window": "0h"}, {"window": "1d", "slide": "90m"}, {"slide": "1h"},
-    {"window": "2h", "slide": "3h"}, {"window": "all", "slide": "1h"}, {"window": "100000d", "slide": "1h"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": "90m"},
+        {"window": "30m"},
+        {"window": "0h"},
+        {"window": "1d", "slide": "90m"},
+        {"slide": "1h"},
+        {"window": "2h", "slide": "3h"},
+        {"window": "all", "slide": "1h"},
+        {"window": "100000d", "slide": "1h"},
+    ],
+)
 def test_a_window_that_is_no_multiple_names_the_bucket(reader: Reader, options: Any) -> None:
     error = refused(reader, **options)
     assert (error.condition, error.params["bucket"]) == ("BAD_WINDOW", "1h")
@@ -381,26 +429,55 @@ def test_a_view_without_bucket_refuses_times(reader: Reader, options: Any) -> No
     assert refused(reader, "totals", **options).condition == "NO_BUCKET"
 
 
-@pytest.mark.parametrize(("options", "condition"), [
-    ({"order": "city"}, "BAD_ORDER"), ({"order": "best"}, "BAD_ORDER"), ({"order": "spread"}, "BAD_ORDER"),
-    ({"order": "spread.p77"}, "BAD_ORDER"), ({"order": "lines.x"}, "BAD_ORDER"), ({"order": "products"}, "BAD_ORDER"),
-    ({"order": "product", "group_by": "country"}, "BAD_ORDER"), ({"limit": -1}, "BAD_VALUE"),
-    ({"limit": "x"}, "BAD_VALUE"), ({"limit": True}, "BAD_VALUE"), ({"limit_by": "country"}, "BAD_VALUE"),
-    ({"limit_by": "city:2"}, "BAD_LIMIT_BY"), ({"limit_by": "country:0"}, "BAD_VALUE"),
-    ({"version": 99}, "UNKNOWN_VERSION"), ({"version": "x"}, "BAD_VALUE"), ({"at_least": "x"}, "BAD_CUT"),
-    ({"at_least": "visits:0=5"}, "UNKNOWN_TOPIC"), ({"timeout": -1}, "BAD_VALUE"), ({"timeout": "x"}, "BAD_VALUE"),
-    ({"timeout": math.nan}, "BAD_VALUE"), ({"window": 1.5}, "BAD_VALUE"), ({"window": "1 fortnight"}, "BAD_DURATION"),
-    ({"measures": 5}, "BAD_VALUE"), ({"parts": "x"}, "BAD_VALUE"), ({"country": 5}, "BAD_VALUE"),
-    ({"measures": "lines,lines"}, "BAD_VALUE"), ({"at_least": {"sales": 5}}, "BAD_CUT"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "condition"),
+    [
+        ({"order": "city"}, "BAD_ORDER"),
+        ({"order": "best"}, "BAD_ORDER"),
+        ({"order": "spread"}, "BAD_ORDER"),
+        ({"order": "spread.p77"}, "BAD_ORDER"),
+        ({"order": "lines.x"}, "BAD_ORDER"),
+        ({"order": "products"}, "BAD_ORDER"),
+        ({"order": "product", "group_by": "country"}, "BAD_ORDER"),
+        ({"limit": -1}, "BAD_VALUE"),
+        ({"limit": "x"}, "BAD_VALUE"),
+        ({"limit": True}, "BAD_VALUE"),
+        ({"limit_by": "country"}, "BAD_VALUE"),
+        ({"limit_by": "city:2"}, "BAD_LIMIT_BY"),
+        ({"limit_by": "country:0"}, "BAD_VALUE"),
+        ({"version": 99}, "UNKNOWN_VERSION"),
+        ({"version": "x"}, "BAD_VALUE"),
+        ({"at_least": "x"}, "BAD_CUT"),
+        ({"at_least": "visits:0=5"}, "UNKNOWN_TOPIC"),
+        ({"timeout": -1}, "BAD_VALUE"),
+        ({"timeout": "x"}, "BAD_VALUE"),
+        ({"timeout": math.nan}, "BAD_VALUE"),
+        ({"window": 1.5}, "BAD_VALUE"),
+        ({"window": "1 fortnight"}, "BAD_DURATION"),
+        ({"measures": 5}, "BAD_VALUE"),
+        ({"parts": "x"}, "BAD_VALUE"),
+        ({"country": 5}, "BAD_VALUE"),
+        ({"measures": "lines,lines"}, "BAD_VALUE"),
+        ({"at_least": {"sales": 5}}, "BAD_CUT"),
+    ],
+)
 def test_other_wrong_options_are_refused(reader: Reader, options: Any, condition: str) -> None:
     assert refused(reader, **options).condition == condition
 
 
-@pytest.mark.parametrize("key", [
-    {"quantity": "x"}, {"quantity": 2**40}, {"quantity": True}, {"quantity": 1.5}, {"amount": "1.234"},
-    {"sold_at": "noon"}, {"sold_at": dt.date(2011, 1, 1)}, {"amount": [1]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"quantity": "x"},
+        {"quantity": 2**40},
+        {"quantity": True},
+        {"quantity": 1.5},
+        {"amount": "1.234"},
+        {"sold_at": "noon"},
+        {"sold_at": dt.date(2011, 1, 1)},
+        {"amount": [1]},
+    ],
+)
 def test_a_key_of_another_type_is_refused(reader: Reader, key: Any) -> None:
     error = refused(reader, "typed", **key)
     assert error.condition in ("BAD_VALUE", "BAD_TIME")
@@ -413,13 +490,17 @@ def test_a_view_that_waits_for_its_first_batch_run_says_so(store: Store, tmp_pat
         ledger = txn.ledger
         fresh = {**ledger.definition("a" * 16), "name": "later", "fingerprint": "f" * 16}
         wanted = {**ledger.wanted, "later": "f" * 16}
-        txn.put_ledger(ledger.apply(ledger.sources, {**ledger.definitions, "f" * 16: fresh}, wanted, ledger.topic_ids))
+        txn.put_ledger(
+            ledger.apply(ledger.sources, {**ledger.definitions, "f" * 16: fresh}, wanted, ledger.topic_ids)
+        )
     with pytest.raises(NotReadyError) as caught:
         Reader(tmp_path, store=installation.store).query(Query("later"))
     assert caught.value.condition == "VIEW_NOT_LIVE"
 
 
-def test_a_missing_segment_is_an_error_not_a_smaller_number(installation: Installation, tmp_path: Path) -> None:
+def test_a_missing_segment_is_an_error_not_a_smaller_number(
+    installation: Installation, tmp_path: Path
+) -> None:
     with installation.store.write() as txn:
         segment = txn.ledger.version.views["b" * 16][0]
         txn.drop(f"s{segment}")

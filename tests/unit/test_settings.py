@@ -48,7 +48,7 @@ def test_spark_settings_of_the_user_are_kept_as_spark_reads_them(tmp_path: Path)
     config = tmp_path / "my.toml"
     config.write_text('[spark]\ncores = "4"\n"spark.sql.ansi.enabled" = false\nsql.shuffle.partitions = 8\n')
     settings = load_settings(config, {})
-    assert settings["spark.cores"] == "4"
+    assert settings["spark.cores"] == 4
     assert settings.spark == {"spark.sql.ansi.enabled": "false", "spark.sql.shuffle.partitions": "8"}
 
 

@@ -22,6 +22,13 @@ MODULES = (
     "tideline.cli.views",
     "tideline.cli.status",
     "tideline.cli.serve",
+    "tideline.cli.up",
+    "tideline.cli.demo",
+    "tideline.cli.definitions",
+    "tideline.cli.layers",
+    "tideline.cli.producing",
+    "tideline.cli.dead_letters",
+
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""
 

@@ -42,3 +42,9 @@ def add_output(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS
 def settings_of(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings under `--config`, the environment and `overrides`. Raises SettingError."""
     return load_settings(args.config, overrides=overrides)
+
+
+def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    """The option `--bootstrap-server`."""
+    parser.add_argument("--bootstrap-server", dest="bootstrap", metavar="HOST:PORT",
+                        help="the Kafka to use (default: the one that tideline up runs)")

@@ -208,8 +208,8 @@ def negate(inner: Term) -> Term:
     """Unary minus."""
     if not inner.type.is_numeric or inner.type.name == "float":
         raise Untranslatable(f"minus {inner.type.sql}")
-    if inner.literal and inner.type == BIGINT and "9223372036854775808" in inner.sql:
-        raise Untranslatable("the lowest bigint as a literal")
+    if inner.literal and inner.type == BIGINT and "2147483648 " in inner.sql:
+        raise Untranslatable("the lowest int as a literal")
     found = inner.to(f"(- {inner.sql})", inner.type, fallible=inner.type.is_integer)
     return replace(found, fallible=False) if inner.literal else found
 
@@ -270,7 +270,7 @@ def cast(inner: Term, kind: ColumnType) -> Term:
         return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
     if source.is_decimal and kind.is_decimal:
         return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
-    if (source.is_decimal or source == DOUBLE) and kind.is_integer:
+    if source.is_decimal and kind.is_integer or source == DOUBLE and kind.is_integer and kind != BIGINT:
         return inner.to(f"CAST(trunc({inner.sql}) AS {name})", kind, fallible=True)
     if kind == STRING and (source.is_integer or source in (BOOLEAN, DATE)):
         return inner.to(f"CAST({inner.sql} AS VARCHAR)", STRING)

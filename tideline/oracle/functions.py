@@ -96,8 +96,7 @@ FUNCTIONS: dict[type[exp.Expression], tuple[tuple[str, ...], Callable[..., Term]
     exp.Month: (("this",), _day_part("month")), exp.Quarter: (("this",), _day_part("quarter")),
     exp.Year: (("this",), _day_part("year")), exp.DayOfYear: (("this",), _day_part("dayofyear")),
     exp.DayOfWeek: (("this",), _day_part("dayofweek", 1)),
-    # The field is computed of the value itself: a time's day is that of its date.
-    exp.TsOrDsToDate: (("this",), lambda this: this.needs(DATE, TIMESTAMP)),
+    exp.TsOrDsToDate: (("this",), lambda this: math.cast(this.needs(DATE, TIMESTAMP), DATE)),
 }
 
 

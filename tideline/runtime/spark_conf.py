@@ -13,6 +13,7 @@ from pathlib import Path
 from tideline.runtime.home import Home
 from tideline.runtime.jars import spark_jars
 from tideline.settings import Settings
+from tideline.spark.session import spark_defaults
 
 LOG_SETTINGS = Path(__file__).with_name("spark-log4j2.properties")
 _JAVA_OPTIONS = ("-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={LOG_SETTINGS.as_uri()}")
@@ -20,29 +21,11 @@ _JAVA_OPTIONS = ("-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={LOG_SETTIN
 
 def spark_settings(home: Home, settings: Settings) -> dict[str, str]:
     """Every Spark setting by name. Raises JarError, JavaError."""
-    chosen = {
-        "spark.master": f"local[{settings['spark.cores']}]",
-        "spark.driver.memory": settings["spark.driver_memory"],
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+    jars = [str(jar) for jar in spark_jars()]
+    chosen = spark_defaults(settings["spark.cores"], settings["spark.driver_memory"], jars) | {
         "spark.driver.extraJavaOptions": " ".join(_JAVA_OPTIONS),
-        "spark.jars": ",".join(str(jar) for jar in spark_jars()),
         "spark.local.dir": str(home.tmp),
         "spark.sql.warehouse.dir": str(home.tmp / "warehouse"),
-        "spark.pyspark.python": sys.executable,
-        "spark.pyspark.driver.python": sys.executable,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.catalogImplementation": "in-memory",
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.ansi.enabled": "true",
-        "spark.sql.shuffle.partitions": "4",
-        "spark.sql.adaptive.enabled": "false",
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
-        "spark.databricks.delta.snapshotPartitions": "2",
     }
     return chosen | settings.spark
 

@@ -1,0 +1,41 @@
+"""The batch layer as a process: one run, or one every so often."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from batch_layer.run import BatchLayer
+from tideline.runtime.home import Home
+from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
+from tideline.settings import Settings
+
+Report = Mapping[str, Any]
+
+
+def run_batch(home: Home, settings: Settings, bootstrap: str, *, full: bool = False, redecode: bool = False,
+              every: float | None = None, stopping: threading.Event | None = None,
+              report: Callable[[Report | None], None] = lambda report: None) -> None:
+    """Runs once, or every `every` seconds until `stopping` is set; `report` gets what each run did.
+
+    `full` and `redecode` hold for the first run. Raises HomeError, StoreError, KafkaFault and ProtocolError.
+    """
+    stopping = stopping or threading.Event()
+    home.prepare()
+    with home.lock("batch"), open_applied(home) as store:
+        spark = layer_session("tideline-batch", home, settings)
+        lock_in_jvm(spark, home, "batch")
+        home.write_status("batch", {"ready": True, "bootstrap": bootstrap, "every": every})
+        try:
+            layer = BatchLayer(spark, store, home, bootstrap, settings["batch.keep_versions"])
+            while not stopping.is_set():
+                began = time.monotonic()
+                report(layer.run(full, redecode))
+                full = redecode = False
+                if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
+                    break
+        finally:
+            home.clear_status("batch")
+            spark.stop()

@@ -1,0 +1,62 @@
+"""`tideline dead-letters list|show|replay`: the records that could not become events, kept whole with their reason."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tideline.cli.options import Commands, add_bootstrap, add_command, add_output, settings_of
+from tideline.cli.output import print_json, print_rows
+from tideline.errors import UsageError
+from tideline.runtime.home import Home
+
+_COLUMNS = ("source", "partition", "offset", "at", "reason", "bytes", "value")
+_SHOWN = 80  # bytes of a value in a list
+
+
+def register(commands: Commands) -> None:
+    parser = add_command(commands, "dead-letters", "records that could not become events: list, show or replay them", run)
+    add_bootstrap(parser)
+    parser.add_argument("action", choices=("list", "show", "replay"))
+    parser.add_argument("places", nargs="*", metavar="SOURCE:PARTITION:OFFSET", help="which (show and replay)")
+    parser.add_argument("--source", metavar="S", help="of this source only")
+    parser.add_argument("--reason", metavar="TEXT", help="those whose reason holds this text")
+    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most N (default 100)")
+    add_output(parser, ("table", "json", "csv"))
+
+
+def run(args: argparse.Namespace) -> None:
+    from tideline.dead_letters import find, replay
+    from tideline.runtime.installation import find_bootstrap, open_applied
+
+    home, settings = Home(args.home).require(), settings_of(args, {"kafka.bootstrap": args.bootstrap})
+    with open_applied(home) as store, store.snapshot() as snapshot:
+        ledger = snapshot.ledger
+    if args.source and args.source not in ledger.sources:
+        raise UsageError("UNKNOWN_SOURCE", f"there is no source {args.source}", f"sources: {', '.join(sorted(ledger.sources))}",
+                         source=args.source, known=sorted(ledger.sources))
+    places = [_place(text) for text in args.places]
+    if args.action != "list" and not places and not (args.source or args.reason):
+        raise UsageError("NO_DEAD_LETTER_NAMED", f"{args.action} needs SOURCE:PARTITION:OFFSET, --source or --reason",
+                         "tideline dead-letters list shows them")
+    bootstrap = find_bootstrap(home, settings)
+    letters = find(home, ledger, bootstrap, args.source, args.reason, places, args.limit)
+    if args.action == "replay":
+        sent = replay(ledger, bootstrap, letters)
+        print_rows(("source", "replayed"), [{"source": name, "replayed": count} for name, count in sent.items()], args.output)
+    elif args.action == "show" or args.output == "json":
+        print_json([letter.to_json() for letter in letters])
+    else:
+        print_rows(_COLUMNS, [_shown(letter.to_json()) for letter in letters], args.output)
+
+
+def _place(text: str) -> tuple[str, int, int]:
+    try:
+        source, partition, offset = text.rsplit(":", 2)
+        return source, int(partition), int(offset)
+    except ValueError:
+        raise UsageError("BAD_PLACE", f"{text} does not name a record", "write SOURCE:PARTITION:OFFSET", place=text) from None
+
+
+def _shown(letter: dict[str, Any]) -> dict[str, Any]:
+    return {**letter, "value": letter["value"][:_SHOWN]}

@@ -1,0 +1,78 @@
+"""`tideline speed` and `tideline batch`: one layer each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tideline.cli.options import Commands, add_bootstrap, add_command, settings_of
+from tideline.durations import to_micros
+from tideline.runtime.home import Home
+
+
+def register(commands: Commands) -> None:
+    speed = add_command(commands, "speed", "the speed layer: fold Kafka's records as they come", run_speed)
+    add_bootstrap(speed)
+    batch = add_command(commands, "batch", "a batch run: seal, archive, compute, publish, expire", run_batch)
+    add_bootstrap(batch)
+    batch.add_argument("--full", action="store_true", help="rebuild every view from the master")
+    batch.add_argument("--redecode", action="store_true", help="decode every record of the master again, then rebuild")
+    batch.add_argument("--every", metavar="TIME", help="go on, with this time between the starts of two runs, such as 15m")
+    batch.add_argument("-o", "--output", choices=("table", "json"), default="table")
+
+
+def start_logging() -> None:
+    """Tideline's own log lines on stderr, others' only from WARNING on."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("tideline", "speed_layer", "batch_layer"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+
+
+def run_speed(args: argparse.Namespace) -> None:
+    from speed_layer.service import run_speed
+    from tideline.runtime.installation import find_bootstrap, stop_on_signals
+
+    start_logging()
+    settings, home = settings_of(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
+    run_speed(home, settings, find_bootstrap(home, settings), stop_on_signals(), lambda line: print(line, flush=True))
+
+
+def run_batch(args: argparse.Namespace) -> None:
+    from batch_layer.service import run_batch
+    from tideline.runtime.installation import find_bootstrap
+
+    start_logging()
+    settings, home = settings_of(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
+    every = to_micros(args.every) / 1e6 if args.every else None
+
+    def report(found: Mapping[str, Any] | None) -> None:
+        if args.output == "json":
+            print(json.dumps(found), flush=True)
+        else:
+            print(describe(found), flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: _leave(home))
+    run_batch(home, settings, find_bootstrap(home, settings), full=args.full or args.redecode, redecode=args.redecode,
+              every=every, report=report)
+
+
+def _leave(home: Home) -> None:
+    """Ends the process at once: a run can be cut off anywhere, and the next one goes on from there."""
+    home.clear_status("batch")
+    os._exit(0)
+
+
+def describe(report: Mapping[str, Any] | None) -> str:
+    """One line on what a run did."""
+    if report is None:
+        return "nothing new: no version was made"
+    steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in report["steps"])
+    return f"version {report['version']}: {report['mode']}, {report['rows']} records in {report['seconds']:.1f} s ({steps})"

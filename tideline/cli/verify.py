@@ -1,0 +1,29 @@
+"""`tideline verify`."""
+
+from __future__ import annotations
+
+import argparse
+
+from tideline.cli.options import Commands, add_bootstrap, add_command, add_output
+from tideline.cli.output import print_json
+from tideline.errors import EXIT_DONE, EXIT_NO
+
+
+def register(commands: Commands) -> None:
+    parser = add_command(
+        commands, "verify", "recompute views from the log and compare every key, bucket and measure", run
+    )
+    parser.add_argument("views", nargs="*", metavar="VIEW", help="views to verify (default: all)")
+    add_bootstrap(parser)
+    add_output(parser, ("table", "json"))
+
+
+def run(args: argparse.Namespace) -> int:
+    from tideline.oracle import verify
+
+    report = verify(args.home, args.views, args.bootstrap)
+    if args.output == "json":
+        print_json(report.to_json())
+    else:
+        print(report.to_text())
+    return EXIT_DONE if report.ok else EXIT_NO

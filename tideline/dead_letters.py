@@ -1,0 +1,92 @@
+"""Finding dead letters: in the master for what is archived, in Kafka for what is not yet."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tideline.decode import decode_values
+from tideline.eventfiles import Event
+from tideline.ledger import Ledger
+from tideline.produce import produce_raw
+from tideline.runtime.home import Home
+from tideline.runtime.reading import read_records
+from tideline.source import SourceDefinition
+from tideline.types import json_value
+
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One record with the reason why it is no event."""
+
+    source: str
+    partition: int
+    offset: int
+    at: dt.datetime
+    reason: str
+    key: bytes | None
+    value: bytes | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Text where the bytes are UTF-8, with the bytes in base64 beside it."""
+        value = self.value or b""
+        return {"source": self.source, "partition": self.partition, "offset": self.offset, "at": json_value(self.at),
+                "reason": self.reason, "bytes": len(value), "value": value.decode("utf-8", "replace"),
+                "base64": base64.b64encode(value).decode()}
+
+
+def find(home: Home, ledger: Ledger, bootstrap: str, source: str | None, reason: str | None, places: Sequence[Place],
+         limit: int) -> list[DeadLetter]:
+    """Up to `limit` dead letters before the committed cut, in log order."""
+    found: list[DeadLetter] = []
+    for name in [source] if source else sorted(ledger.sources):
+        definition = SourceDefinition.from_json(ledger.sources[name])
+        for letter in (*_archived(home, definition), *_fresh(ledger, bootstrap, definition)):
+            place = (letter.source, letter.partition, letter.offset)
+            if (not places or place in places) and (reason is None or reason in letter.reason):
+                found.append(letter)
+                if len(found) >= limit:
+                    return found
+    return found
+
+
+def _archived(home: Home, source: SourceDefinition) -> Iterator[DeadLetter]:
+    path = home.master / source.name
+    if not (path / "_delta_log").is_dir():
+        return
+    from deltalake import DeltaTable
+
+    columns = ["_partition", "_offset", "_timestamp", "_reason", "_key", "_value"]
+    dataset = DeltaTable(str(path)).to_pyarrow_dataset()
+    table = dataset.to_table(columns=columns, filter=pc.field("_reason").is_valid())
+    for row in table.sort_by([("_partition", "ascending"), ("_offset", "ascending")]).to_pylist():
+        yield DeadLetter(source.name, row["_partition"], row["_offset"], row["_timestamp"], row["_reason"], row["_key"], row["_value"])
+
+
+def _fresh(ledger: Ledger, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
+    for batch in read_records(bootstrap, source.topic, ledger.archived, ledger.committed):
+        times = pa.array([record.at for record in batch], pa.timestamp("us", "UTC"))
+        _, reasons = decode_values(source, [record.value for record in batch], times)
+        for record, reason in zip(batch, reasons.to_pylist()):
+            if reason is not None:
+                yield DeadLetter(source.name, record.partition, record.offset, record.at, reason, record.key, record.value)
+
+
+def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dict[str, int]:
+    """Sends the records' bytes to their topics again, with a header that names their place; how many by source."""
+    sent: Counter[str] = Counter()
+    for letter in letters:
+        topic = str(ledger.sources[letter.source]["topic"])
+        place = f"{letter.partition}:{letter.offset}".encode()
+        produce_raw([Event(letter.key, letter.value or b"")], topic, bootstrap, headers=[("tideline-replay-of", place)])
+        sent[letter.source] += 1
+    return dict(sent)
