@@ -13,6 +13,7 @@ from typing import Any
 from serving_layer.describe import describe_view
 from serving_layer.find import NotReadyError, check_topics, find_view
 from serving_layer.fold import collect
+from serving_layer.kafka import KafkaProbe
 from serving_layer.plan import Plan, patience, plan_query
 from serving_layer.present import Presenter
 from serving_layer.proof import make_proof
@@ -47,6 +48,7 @@ class Reader:
         self._store = store
         self._definitions: dict[str, tuple[Mapping[str, Any], ViewDefinition]] = {}
         self._lock = threading.Lock()
+        self._kafka = KafkaProbe(self.home)
 
     def __enter__(self) -> Reader:
         return self
@@ -106,7 +108,8 @@ class Reader:
 
     def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
         """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""
-        return read_status(self.home, self.ledger(), timeout)
+        ledger = self.ledger()
+        return read_status(self.home, ledger, self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout))
 
     @contextmanager
     def _reaching(

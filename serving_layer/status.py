@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from serving_layer.kafka import Held, bootstrap_of
 from tideline.cut import Cut
-from tideline.errors import TidelineError
 from tideline.ledger import Generation, Ledger, Log, add_counts
 from tideline.runtime.home import Home, process_alive
+
+__all__ = ["bootstrap_of", "lag", "margin", "read_status"]
 
 Json = dict[str, Any]
 LAYERS = ("speed", "batch", "serve")
 
 
-def read_status(home: Home, ledger: Ledger, timeout: float = 2.0) -> Json:
-    """All that `tideline status -o json` prints. Kafka is asked for at most about `timeout` seconds.
+def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
+    """All that `tideline status -o json` prints; `held` is what Kafka holds.
 
     `ready`: the speed and the serving process run and say that they are ready, and Kafka answers. `kafka`
     and `api` say where they are. `lag_events` counts offsets in Kafka that are not committed.
@@ -25,19 +26,18 @@ def read_status(home: Home, ledger: Ledger, timeout: float = 2.0) -> Json:
     says why.
     """
     layers = {layer: _layer(home, layer) for layer in LAYERS}
-    kafka = _kafka(home, ledger, timeout)
     serve = layers["serve"]
     running = all(layers[layer]["ready"] for layer in ("speed", "serve"))
     return {
-        "ready": running and kafka["kafka"]["error"] is None,
-        "kafka": kafka["kafka"],
+        "ready": running and held.error is None,
+        "kafka": {"bootstrap": held.bootstrap, "error": held.error},
         "api": serve.get("url") if serve["alive"] else None,
         "home": str(home.path),
         "layers": layers,
         "committed": ledger.committed.to_json(),
         "archived": ledger.archived.to_json(),
         "published": ledger.version.cut.to_json(),
-        "lag_events": kafka["lag_events"],
+        "lag_events": lag(held.ends, ledger.committed) if held.error is None else None,
         "unpublished_events": ledger.committed.count_since(ledger.version.cut),
         "generations": [_generation(generation, ledger.committed) for generation in ledger.generations],
         "batch_version": ledger.version.id,
@@ -50,7 +50,7 @@ def read_status(home: Home, ledger: Ledger, timeout: float = 2.0) -> Json:
         "events": _by_source(ledger, lambda log: sum(stats.events for stats in log.values())),
         "dead_letters": _by_source(ledger, _dead),
         "duplicates": _by_source(ledger, lambda log: sum(stats.duplicates for stats in log.values())),
-        "retention_margin": kafka["retention_margin"],
+        "retention_margin": margin(held.starts, ledger),
     }
 
 
@@ -89,40 +89,6 @@ def _dead(log: Mapping[int, Any]) -> dict[str, int]:
     for stats in log.values():
         reasons = add_counts(reasons, stats.dead)
     return dict(sorted(reasons.items()))
-
-
-def bootstrap_of(home: Home) -> str | None:
-    """The Kafka that the installation's processes use; None where none of them ever said."""
-    for name in ("kafka", "up", *LAYERS):
-        status = home.read_status(name) or {}
-        found = status.get("bootstrap") or (status.get("kafka") or {}).get("bootstrap")
-        if found:
-            return str(found)
-    return None
-
-
-def _kafka(home: Home, ledger: Ledger, timeout: float) -> Json:
-    bootstrap = bootstrap_of(home)
-    unknown: Json = {"lag_events": None, "retention_margin": None}
-    if bootstrap is None:
-        return {
-            "kafka": {"bootstrap": None, "error": f"nothing in {home.run} says where Kafka is"},
-            **unknown,
-        }
-    try:
-        from tideline.runtime.topics import log_end_offsets, log_start_offsets
-
-        topics, began = sorted(ledger.topic_ids), time.monotonic()
-        ends = Cut(log_end_offsets(bootstrap, topics, timeout))
-        left = max(timeout - (time.monotonic() - began), timeout / 2)
-        starts = Cut(log_start_offsets(bootstrap, topics, left))
-    except TidelineError as error:
-        return {"kafka": {"bootstrap": bootstrap, "error": error.message}, **unknown}
-    return {
-        "kafka": {"bootstrap": bootstrap, "error": None},
-        "lag_events": lag(ends, ledger.committed),
-        "retention_margin": margin(starts, ledger),
-    }
 
 
 def lag(ends: Cut, committed: Cut) -> int:

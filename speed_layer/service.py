@@ -28,8 +28,8 @@ def run_speed(home: Home, settings: Settings, bootstrap: str, stopping: threadin
             now = time.time()
             if committed is None or now - noted >= _NOTE_EVERY:
                 noted = now
-                home.write_status("speed", {"ready": True, "bootstrap": bootstrap, "committed_at": now,
-                                            "cycle_seconds": committed and round(committed.seconds, 3)})
+                cycle = committed and {"committed_at": now, "cycle_seconds": round(committed.seconds, 3)}
+                home.write_status("speed", {"ready": True, "bootstrap": bootstrap, **(cycle or {})})
 
         layer = SpeedLayer(spark, store, bootstrap, home.master, note)
         query = SpeedQuery(layer, home.tmp, f"{settings.micros('speed.trigger') // 1000} milliseconds",

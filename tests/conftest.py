@@ -5,12 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tideline.runtime.broker import Broker
 from tideline.runtime.home import Home
 from tideline.runtime.topics import create_topic
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 TESTS = Path(__file__).parent
 SHARED_DATA = TESTS.parent.parent / "shared" / "data"
@@ -28,6 +32,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The bootstrap address of a real broker, started once."""
     with Broker(Home(tmp_path_factory.mktemp("broker")).prepare()) as broker:
         yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """A Spark session as the layers start theirs: UTC, no UI, two cores and two shuffle partitions."""
+    from tideline.runtime.spark_conf import spark_settings
+    from tideline.settings import load_settings
+    from tideline.spark.session import start_spark
+
+    overrides = {"spark.cores": 2, "spark.driver_memory": "1g"}
+    home = Home(tmp_path_factory.mktemp("spark")).prepare()
+    session = start_spark("tests", spark_settings(home, load_settings(None, {}, overrides)))
+    yield session
+    session.stop()
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
 from tideline.errors import DefinitionError
 
+_WIDE = Context(prec=200)
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow}
@@ -38,23 +39,42 @@ class Answer:
         except (SyntaxError, ValueError, RecursionError):
             raise DefinitionError("BAD_ANSWER", expression=text, expected="arithmetic over measures, as in returns / lines") from None
         known = set(known)
-        self.names = {node.id for node in ast.walk(self._tree) if isinstance(node, ast.Name)} - _FUNCTIONS.keys() - {"coalesce"}
+        self.names = set(_names(self._tree))
         for node in ast.walk(self._tree):
-            if not isinstance(node, _ALLOWED):
-                raise DefinitionError("BAD_ANSWER", expression=text, found=type(node).__name__, expected="arithmetic over measures")
+            if not isinstance(node, _ALLOWED) or not _is_plain(node):
+                raise DefinitionError("BAD_ANSWER", expression=text, found=ast.unparse(node), expected="arithmetic over measures")
         if self.names - known:
             raise DefinitionError("UNKNOWN_MEASURE", expression=text, measure=min(self.names - known), known=sorted(known))
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The answer for these measures' answers; None where it has no value."""
         try:
-            return _evaluate(self._tree, values)
+            with localcontext(_WIDE):
+                found = _evaluate(self._tree, values)
         except (ArithmeticError, ValueError, TypeError):
             return None
+        return None if isinstance(found, complex) else found
 
 
 _ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Call, ast.Name, ast.Attribute,
             ast.Constant, ast.Load, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    """The measures that an expression reads: every name but those of the functions it calls."""
+    if isinstance(node, ast.Name):
+        yield node.id
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(node, ast.Call) and child is node.func):
+            yield from _names(child)
+
+
+def _is_plain(node: ast.AST) -> bool:
+    """Whether a call is of a known function by position, and a comparison has two sides."""
+    if isinstance(node, ast.Call):
+        named = isinstance(node.func, ast.Name) and node.func.id in {*_FUNCTIONS, "coalesce"}
+        return named and not node.keywords and bool(node.args)
+    return not isinstance(node, ast.Compare) or (len(node.ops) == 1 and type(node.ops[0]) in _COMPARE)
 
 
 def _evaluate(node: ast.AST, values: Mapping[str, Any]) -> Any:
@@ -70,7 +90,10 @@ def _evaluate(node: ast.AST, values: Mapping[str, Any]) -> Any:
             return _evaluate(body if _evaluate(test, values) else orelse, values)
         case ast.BoolOp(op=op, values=parts):
             found = [_evaluate(part, values) for part in parts]
-            return all(found) if isinstance(op, ast.And) else any(found)
+            decisive = isinstance(op, ast.Or)
+            if any(value is not None and bool(value) == decisive for value in found):
+                return decisive
+            return None if None in found else not decisive
         case ast.UnaryOp(op=op, operand=operand):
             value = _evaluate(operand, values)
             return None if value is None else (not value) if isinstance(op, ast.Not) else -value if isinstance(op, ast.USub) else value

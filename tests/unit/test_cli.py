@@ -21,8 +21,10 @@ import pyarrow as pa
 import pytest
 from serving_case import Installation, installed
 
+from serving_layer.status import lag, margin
 from tideline.cli.main import main, parse
 from tideline.cli.output import table
+from tideline.cut import Cut
 from tideline.runtime.home import Home
 from tideline.runtime.ports import free_port
 from tideline.stores.lmdb import LmdbStore
@@ -154,6 +156,16 @@ def test_status_when_kafka_does_not_answer(capsys: pytest.CaptureFixture[str], h
     assert status["lag_events"] is None
     assert status["retention_margin"] is None
     assert "does not answer" in status["kafka"]["error"]
+
+
+def test_lag_and_margin_look_at_every_partition(installation: Installation) -> None:
+    with installation.store.snapshot() as snapshot:
+        ledger = snapshot.ledger
+    committed, archived = ledger.committed.offsets("sales"), ledger.archived.offsets("sales")
+    assert lag(Cut({"sales": {0: committed[0] + 5, 1: committed[1] - 3}}), ledger.committed) == 5
+    starts = Cut({"sales": {0: archived[0] - 4, 1: archived[1] + 2}})
+    expected = {"offsets": -2, "deleted": archived[1] + 2, "topic": "sales", "partition": 1}
+    assert margin(starts, ledger) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def register(commands: Commands) -> None:
             add_bootstrap(parser)
         if name == "check":
             parser.add_argument("--events", metavar="FILE", help="CSV or JSON lines to test with (default: made-up events)")
+            parser.add_argument("--row-id", metavar="COLUMN", help="add the row's number as this column")
             parser.add_argument("--source", metavar="S", help="the source of --events, where the catalog has several")
 
 
@@ -66,11 +67,10 @@ def run_apply(args: argparse.Namespace) -> None:
 
 
 def run_check(args: argparse.Namespace) -> int:
-    from tideline.cli.output import print_rows
     from tideline.runtime.installation import layer_session
     from tideline.testing import check_views
 
     resolved = resolve(args)
-    results = check_views(layer_session("tideline-check", Home(args.home), settings_of(args)), resolved, args.events, args.source)
+    results = check_views(layer_session("tideline-check", Home(args.home), settings_of(args)), resolved, args.events, args.source, args.row_id)
     print_rows(("view", "law", "holds", "detail"), [result.to_json() for result in results], args.output)
     return 0 if all(result.holds for result in results) else 1

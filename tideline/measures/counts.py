@@ -23,7 +23,7 @@ class Count(Measure):
     def parts(self) -> Sequence[Part]:
         condition = f"({self.where})" if self.where else "true"
         if self.expression:
-            condition += f" and ({self.expression}) is not null"
+            condition = f"({self.value()}) is not null"
         return (Part("n", "count", ColumnType("boolean"), f"nullif({condition}, false)"),)
 
     def from_parts(self, values: Sequence[Any]) -> int:
@@ -108,6 +108,8 @@ class TopK(Measure):
 
     def entries(self) -> Entries:
         weight = f"cast(coalesce(({self.weight}), 0) as bigint)" if self.weight else "1L"
+        if self.weight and self.where:
+            weight = f"if(({self.where}), {weight}, 0L)"
         return Entries(STRING, self.value(STRING), weight)
 
     def zero(self) -> dict[str, int]:

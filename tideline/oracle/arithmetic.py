@@ -159,18 +159,28 @@ def times(left: Term, right: Term) -> Term:
     return _binary(left, right, f"({left.sql} * {right.sql})", kind, kind.is_integer)
 
 
+def _at_least_19(kind: ColumnType) -> ColumnType:
+    return ColumnType("decimal", max(19, kind.precision), kind.scale)
+
+
 def _exact(operator: str, left: Term, right: Term, kind: ColumnType, widen: bool) -> Term:
     """A decimal result that has room for every value; where Spark would have to round it, Spark shall."""
     if kind.precision > 38:
         raise Untranslatable(f"a result of {kind.precision} digits")
     name = duck_type(kind)
-    a, b = (f"CAST({term.sql} AS {name})" if widen else term.sql for term in (left, right))
+    # DuckDB would keep the product of two decimals of 64 bits in 64 bits.
+    a, b = (f"CAST({t.sql} AS {name if widen else duck_type(_at_least_19(t.type))})" for t in (left, right))
     return _binary(left, right, f"CAST(({a} {operator} {b}) AS {name})", kind, False)
 
 
-def _unless_zero(right: Term, sql: str) -> str:
-    """`sql`, failing where the divisor is 0; DuckDB allows no error() inside TRY, so a bad cast fails instead."""
-    return f"(CASE WHEN {right.sql} = 0 THEN CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS DOUBLE) ELSE {sql} END)"
+def _unless_zero(left: Term, right: Term, kind: ColumnType, sql: str) -> Term:
+    """`sql`, failing where the divisor is 0; DuckDB allows no error() inside TRY, so a bad cast fails instead.
+
+    Null divided by 0 is null.
+    """
+    zero = f"{right.sql} = 0 AND {left.sql} IS NOT NULL"
+    failing = f"CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS {duck_type(kind)})"
+    return left.to(f"(CASE WHEN {zero} THEN {failing} ELSE {sql} END)", kind, right, fallible=True)
 
 
 def divide(left: Term, right: Term) -> Term:
@@ -179,7 +189,7 @@ def divide(left: Term, right: Term) -> Term:
     if DOUBLE not in (left.type, right.type) and (left.type.is_decimal or right.type.is_decimal):
         raise Untranslatable("division of decimals")
     left, right = to_double(left), to_double(right)
-    return _binary(left, right, _unless_zero(right, f"({left.sql} / {right.sql})"), DOUBLE, True)
+    return _unless_zero(left, right, DOUBLE, f"({left.sql} / {right.sql})")
 
 
 def whole_divide(left: Term, right: Term) -> Term:
@@ -187,9 +197,7 @@ def whole_divide(left: Term, right: Term) -> Term:
     if not (left.type.is_integer and right.type.is_integer):
         raise Untranslatable("div of other than whole numbers")
     left, right = (t.to(f"CAST({t.sql} AS BIGINT)", BIGINT) for t in (left, right))
-    failing = f"CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS BIGINT)"
-    sql = f"(CASE WHEN {right.sql} = 0 THEN {failing} ELSE ({left.sql} // {right.sql}) END)"
-    return _binary(left, right, sql, BIGINT, True)
+    return _unless_zero(left, right, BIGINT, f"({left.sql} // {right.sql})")
 
 
 def modulo(left: Term, right: Term) -> Term:
@@ -197,11 +205,9 @@ def modulo(left: Term, right: Term) -> Term:
     if not (left.type.is_integer and right.type.is_integer):
         raise Untranslatable("% of other than whole numbers")
     kind, [left, right] = common(left, right)
-    name = duck_type(kind)
-    failing = f"CAST('divided by ' || CAST({right.sql} AS VARCHAR) AS {name})"
-    sql = (f"(CASE WHEN {right.sql} = 0 THEN {failing} WHEN {right.sql} = -1 AND {left.sql} IS NOT NULL THEN CAST(0 AS {name}) "
-           f"ELSE ({left.sql} % {right.sql}) END)")
-    return _binary(left, right, sql, kind, True)
+    # The lowest number overflows in DuckDB when it is divided by -1, whatever is asked of the result.
+    rest = f"CASE WHEN {right.sql} = -1 THEN {left.sql} - {left.sql} ELSE {left.sql} % {right.sql} END"
+    return _unless_zero(left, right, kind, f"({rest})")
 
 
 def negate(inner: Term) -> Term:

@@ -116,4 +116,6 @@ def anonymous(name: str, arguments: Sequence[Term]) -> Term:
             return this.to(f"({this.sql} IS NOT NULL)", BOOLEAN)
         case "weekday", [this]:
             return _day_part("isodow", -1)(this)
+        case "bigint", [this]:
+            return math.cast(this, math.BIGINT)
     raise Untranslatable(f"function {name}")

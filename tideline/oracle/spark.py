@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _PLACE = ("_at", "_partition", "_offset")
+_START = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
+          "spark.log.level": "ERROR"}
+_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # Spark would compute what two columns have in common beforehand, outside of the TryEval that is to catch its errors.
+    "spark.sql.subexpressionElimination.enabled": "false",
+}
 
 
 def _wire(sql: str, kind: ColumnType) -> str:
@@ -48,6 +56,7 @@ class Spark:
         self._files = folder / "events.parquet"
         self._events = events
         self._session: SparkSession | None = None
+        self._own = False
 
     def compute_inputs(self, view: ViewDefinition) -> str:
         """The view's inputs as `_at`, `_partition`, `_offset` and `r`; returns the pattern of Parquet files with them."""
@@ -59,23 +68,27 @@ class Spark:
 
     def close(self) -> None:
         """Stop the session, if this started one."""
-        if self._session is not None:
+        if self._session is not None and self._own:
             self._session.stop()
 
     def _start(self) -> SparkSession:
         if self._session is None:
             from pyspark.sql import SparkSession
 
-            zoned = [pa.timestamp("us", "UTC") if pa.types.is_timestamp(f.type) else f.type for f in self._events.schema]
-            names = self._events.column_names
-            pq.write_table(self._events.cast(pa.schema(list(zip(names, zoned)))), self._files)
-            self._session = (
-                SparkSession.builder.master("local[*]").appName("tideline verify")
-                .config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1")
-                .config("spark.driver.bindAddress", "127.0.0.1").config("spark.sql.session.timeZone", "UTC")
-                .config("spark.sql.ansi.enabled", "true").config("spark.log.level", "ERROR")
-                .config("spark.sql.warehouse.dir", str(self._folder / "warehouse")).getOrCreate())
+            kinds = [_zoned(field.type) for field in self._events.schema]
+            schema = pa.schema(list(zip(self._events.column_names, kinds, strict=True)))
+            pq.write_table(self._events.cast(schema), self._files)
+            self._own = SparkSession.getActiveSession() is None
+            builder = SparkSession.builder.master("local[*]").appName("tideline verify")
+            session = builder.config(map=_START).getOrCreate().newSession()
+            for name, value in _SETTINGS.items():
+                session.conf.set(name, value)
+            self._session = session
         return self._session
+
+
+def _zoned(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp("us", "UTC") if pa.types.is_timestamp(kind) else kind
 
 
 def _or_null(session: SparkSession, sql: str) -> Any:

@@ -89,12 +89,15 @@ class Demo:
         tell("query", self._query(stack))
 
     def _verify(self, stack: Stack, tell: Callable[[str, str], None]) -> bool:
-        from tideline.oracle import verify
+        from tideline.oracle.verify import verify
 
         report = verify(self.home.path, bootstrap=stack.bootstrap)
         for view in report.views:
-            tell("verify", view.summary())
-        return report.equal
+            outcome = "equal" if view.ok else "DIFFERENT"
+            tell("verify", f"{view.view} {outcome}: {view.keys} keys, {view.values} values, by {view.oracle}")
+        if not report.ok:
+            self.say(report.to_text())
+        return report.ok
 
     def _query(self, stack: Stack) -> str:
         import json

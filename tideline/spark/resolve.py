@@ -21,7 +21,7 @@ from tideline.spark.columns import EVENT_COLUMNS
 from tideline.types import Column, ColumnType, parse_type, schema_text
 from tideline.view import View
 
-RESERVED = frozenset({"bucket", "segment"})
+RESERVED = frozenset({"bucket", "segment", "window", "parts"})
 
 
 @dataclass(frozen=True)

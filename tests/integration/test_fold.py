@@ -1,0 +1,280 @@
+"""The laws on Spark's side: its fold is the plain one, its merge is the serving layer's, a row's error is a reject."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import pytest
+from chispa import assert_df_equality
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from cases import VIEWS, Answers, count_events, differences, encode, make_events, make_source, make_views, naive_answers
+from tideline import (
+    ApproxDistinct,
+    Count,
+    CountBy,
+    First,
+    Max,
+    Mean,
+    Min,
+    Quantiles,
+    Source,
+    StdDev,
+    Sum,
+    TopK,
+    Variance,
+    View,
+)
+from tideline.catalog import collect_catalog
+from tideline.definition import ViewDefinition
+from tideline.runtime.reading import Record
+from tideline.source import SourceDefinition
+from tideline.spark.collect import Folded, collect
+from tideline.spark.events import decode
+from tideline.spark.fold import Fold
+from tideline.spark.ranges import MASTER_COLUMNS
+from tideline.spark.resolve import resolve_catalog
+from tideline.spark.states import merge_states, rows_of, segment_rows
+
+PARTITIONS = 3
+NOON = dt.datetime(2011, 12, 9, 12, tzinfo=dt.timezone.utc)
+RECORDS = "_partition int, _offset bigint, _timestamp timestamp, _hash bigint, _key binary, " \
+    "_headers array<struct<key:string,value:binary>>, _value binary"
+
+
+@dataclass
+class Folds:
+    """Folds values, as if they were a topic's records, for some views."""
+
+    spark: SparkSession
+    source: SourceDefinition
+    views: tuple[ViewDefinition, ...]
+
+    @classmethod
+    def of(cls, spark: SparkSession, *views: View) -> Folds:
+        resolved = resolve_catalog(spark, collect_catalog(list(views), "a test"))
+        return cls(spark, *resolved.sources.values(), tuple(resolved.views.values()))
+
+    @staticmethod
+    def records(values: Sequence[bytes], first: int = 0) -> list[Record]:
+        return [
+            Record(number % PARTITIONS, number // PARTITIONS, NOON, None, value)
+            for number, value in enumerate(values, first)
+        ]
+
+    def frame(self, values: Sequence[bytes], first: int = 0) -> DataFrame:
+        """The values folded: one row for every group and its slots' results."""
+        rows = [(r.partition, r.offset, r.at, 1, None, None, r.value) for r in self.records(values, first)]
+        raw = self.spark.createDataFrame(rows, RECORDS)
+        events = decode(raw, self.source, MASTER_COLUMNS).selectExpr("*", "false as _duplicate")
+        return Fold(self.source, self.views).aggregate(events)
+
+    def collect(self, values: Sequence[bytes], first: int = 0) -> Folded:
+        return collect(Fold(self.source, self.views), self.frame(values, first).toArrow())
+
+    def answers(self, folded: Folded, view: ViewDefinition) -> Answers:
+        names = view.measures.items()
+        return {
+            (key, bucket): {name: m.present(state) for (name, m), state in zip(names, states, strict=True)}
+            for key, bucket, states in folded.rows.get(view.fingerprint, ())
+        }
+
+
+@pytest.fixture(scope="module")
+def shop(spark: SparkSession) -> Folds:
+    return Folds.of(spark, *make_views(make_source("shop", event_id=None)))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fold_is_what_counting_one_by_one_gives(shop: Folds, seed: int) -> None:
+    values = [encode(event) for event in make_events(600, seed)]
+    values[::50] = [b"no JSON"] * len(values[::50])
+    folded = shop.collect(values)
+    facts = count_events(shop.records(values))
+    for view in shop.views:
+        assert differences(naive_answers(view.name, facts), shop.answers(folded, view)) == []
+    assert sum(stats.dead.get("not JSON", 0) for stats in folded.log.values()) == 12
+    assert sum(stats.records for stats in folded.log.values()) == 600
+    assert sum(stats.events for stats in folded.log.values()) == len(facts) == 588
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000),
+    sizes=st.lists(st.integers(0, 40), min_size=2, max_size=4),
+)
+def test_parts_folded_apart_merge_to_the_whole_in_spark_as_in_serving(
+    shop: Folds, seed: int, sizes: list[int]
+) -> None:
+    values = [encode(event) for event in make_events(sum(sizes), seed)]
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    parts = [shop.frame(values[start : start + size], start) for start, size in zip(starts, sizes, strict=True)]
+    facts = count_events(shop.records(values))
+    for planned in Fold(shop.source, shop.views).planned:
+        view = planned.view
+        frames = [segment_rows(part, planned) for part in parts]
+        merged = _states(view, merge_states(reduce(DataFrame.unionByName, frames), view))
+        served: dict[Any, list[Any]] = {}
+        for frame in frames:
+            for place, states in _states(view, frame).items():
+                served[place] = _merge(view, served.get(place), states)
+        assert merged.keys() == served.keys()
+        for place, states in merged.items():
+            for (name, measure), mine, theirs in zip(view.measures.items(), states, served[place], strict=True):
+                assert _same(measure.canonical(mine), measure.canonical(theirs)), (place, name, mine, theirs)
+        answers = {
+            place: {name: m.present(state) for (name, m), state in zip(view.measures.items(), states, strict=True)}
+            for place, states in served.items()
+        }
+        assert differences(naive_answers(view.name, facts), answers) == []
+
+
+def _states(view: ViewDefinition, frame: DataFrame) -> dict[Any, list[Any]]:
+    return {(key, bucket): states for key, bucket, states in rows_of(view, frame.toArrow())}
+
+
+def _merge(view: ViewDefinition, left: list[Any] | None, right: list[Any]) -> list[Any]:
+    start = left or [measure.zero() for measure in view.measures.values()]
+    return [m.merge(a, b) for m, a, b in zip(view.measures.values(), start, right, strict=True)]
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-6) or (math.isnan(left) and math.isnan(right))
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return bool(left == right)
+
+
+def test_merging_no_states_of_a_key_with_some_leaves_them_as_they_are(shop: Folds) -> None:
+    planned = Fold(shop.source, shop.views).planned[0]
+    rows = segment_rows(shop.frame([encode(event) for event in make_events(30, 3)]), planned)
+    once = merge_states(rows, planned.view)
+    assert_df_equality(once, rows, ignore_row_order=True, ignore_nullable=True, allow_nan_equality=True,
+                       transforms=[lambda frame: frame.drop("ids", "kinds", "quantiles", "top", "first", "last")])
+
+
+ODD = Source("odd", schema="name string, n int, big bigint, x double, at timestamp", event_time="at")
+
+
+@pytest.fixture
+def fold_odd(spark: SparkSession) -> Callable[..., Any]:
+    """Folds events given as (name, n, big, x) for one view; answers by key, and how many it rejected."""
+
+    def fold(events: Sequence[tuple[Any, ...]], **options: Any) -> tuple[dict[Any, Any], int]:
+        folds = Folds.of(spark, View("view", source=ODD, **options))
+        names = ("name", "n", "big", "x")
+        values = [encode({**dict(zip(names, event)), "at": NOON.isoformat()}) for event in events]
+        folded = folds.collect(values)
+        found = folds.answers(folded, folds.views[0])
+        return {key: answer for (key, _), answer in found.items()}, sum(folded.rejects.values())
+
+    return fold
+
+
+@pytest.mark.parametrize(
+    "measure, bad",
+    [
+        (Sum("100 / n"), ("a", 0, 1, 1.0)),
+        (Sum("n % 0"), ("a", 5, 1, 1.0)),
+        (Sum("big + 1L"), ("a", 1, 2**63 - 1, 1.0)),
+        (Max("n * 2"), ("a", 2**31 - 1, 1, 1.0)),
+        (Mean("cast(name as int)"), ("word", 1, 1, 1.0)),
+        (CountBy("element_at(split(name, ','), n)"), ("a", 9, 1, 1.0)),
+        (TopK("name", weight="n * 2"), ("a", 2**31 - 1, 1, 1.0)),
+        (Quantiles("1 / x"), ("a", 1, 1, 0.0)),
+        (Count(where="1 / n > 0"), ("a", 0, 1, 1.0)),
+        (ApproxDistinct("cast(name as date)"), ("word", 1, 1, 1.0)),
+    ],
+    ids=lambda value: value.kind if hasattr(value, "kind") else "",
+)
+def test_an_error_in_a_row_rejects_that_event_from_that_view_alone(
+    spark: SparkSession, measure: Any, bad: tuple[Any, ...]
+) -> None:
+    failing = View("failing", source=ODD, key="name", measures={"m": measure, "lines": Count()})
+    fine = View("fine", source=ODD, measures={"lines": Count(), "names": CountBy("name")})
+    folds = Folds.of(spark, failing, fine)
+    good = ("1", 1, 1, 1.0)
+    good = ("2011-12-09", 1, 1, 1.0) if isinstance(measure, ApproxDistinct) else good
+    good = ("5", 1, 1, 1.0) if measure.expression == "n % 0" else good
+    names = ("name", "n", "big", "x")
+    rows = [bad, *([] if measure.expression == "n % 0" else [good])]
+    values = [encode({**dict(zip(names, row)), "at": NOON.isoformat()}) for row in rows]
+    folded = folds.collect(values)
+    failing_view, fine_view = folds.views
+    assert folded.rejects == {failing_view.fingerprint: 1}
+    assert set(folds.answers(folded, failing_view)) == {((row[0],), None) for row in rows[1:]}
+    assert folds.answers(folded, fine_view)[(), None]["lines"] == len(rows)
+
+
+def test_two_views_that_fail_on_the_same_expression_reject_the_event_each(spark: SparkSession) -> None:
+    first = View("first", source=ODD, measures={"m": Sum("100 / n"), "lines": Count()})
+    second = View("second", source=ODD, key="name", where="100 / n > 0", measures={"m": Sum("100 / n")})
+    folds = Folds.of(spark, first, second)
+    values = [encode({"name": "a", "n": n, "at": NOON.isoformat()}) for n in (0, 4, 5)]
+    folded = folds.collect(values)
+    assert folded.rejects == {view.fingerprint: 1 for view in folds.views}
+    assert folds.answers(folded, folds.views[0])[(), None] == {"m": 45.0, "lines": 2}
+
+
+def test_an_event_that_a_filter_leaves_out_is_not_rejected_for_its_measures(fold_odd: Any) -> None:
+    options = {"where": "n <> 0", "measures": {"m": Sum("100 / n")}}
+    assert fold_odd([("a", 0, 1, 1.0), ("a", 4, 1, 1.0)], **options) == ({(): {"m": 25.0}}, 0)
+
+
+def test_nan_is_one_key_and_the_largest_number(fold_odd: Any) -> None:
+    events = [("a", 1, 1, -1.0), ("b", 2, 1, -4.0), ("c", 3, 1, 4.0)]
+    answers, _ = fold_odd(events, columns={"root": "sqrt(x)"}, key="root", measures={"lines": Count()})
+    assert sorted((str(key), answer["lines"]) for (key,), answer in answers.items()) == [("2.0", 1), ("nan", 2)]
+    answers, _ = fold_odd(
+        events,
+        columns={"root": "sqrt(x)"},
+        measures={"max": Max("root"), "min": Min("root"), "p": Quantiles("root", at=[0, 1]), "n": Count("root")},
+    )
+    found = answers[()]
+    assert (str(found["max"]), found["min"], found["n"]) == ("nan", 2.0, 3)
+    assert found["p"]["p0"] == pytest.approx(2.0, rel=0.01)
+    assert math.isnan(found["p"]["p100"])
+
+
+def test_minus_zero_is_zero_as_a_key_and_as_a_value(fold_odd: Any) -> None:
+    events = [("a", 1, 1, 0.0), ("b", 1, 1, -0.0)]
+    options = {"columns": {"minus": "-x", "either": "if(name = 'a', x, -x)"}}
+    for key in ("minus", "either"):
+        answers, _ = fold_odd(events, **options, key=key, measures={"lines": Count(), "kinds": ApproxDistinct(key)})
+        assert [(str(k), answer) for (k,), answer in answers.items()] == [("0.0", {"lines": 2, "kinds": 1})]
+    answers, _ = fold_odd(events, **options, measures={"max": Max("minus"), "min": Min("minus"), "sum": Sum("minus")})
+    assert [str(value) for value in answers[()].values()] == ["0.0", "0.0", "0.0"]
+
+
+def test_the_empty_text_is_a_value_and_null_is_none(fold_odd: Any) -> None:
+    events = [("", 1, 1, 1.0), (None, 1, 1, 1.0), ("a", 1, 1, 1.0)]
+    measures = {"names": ApproxDistinct("name"), "by": CountBy("name"), "top": TopK("name"), "n": Count("name")}
+    answers, _ = fold_odd(events, measures=measures)
+    expected = {"names": 2, "by": {"": 1, "a": 1}, "top": [["", 1], ["a", 1]], "n": 2}
+    assert answers == {(): expected}
+    answers, _ = fold_odd(events, key="name", measures={"lines": Count()})
+    assert answers == {("",): {"lines": 1}, (None,): {"lines": 1}, ("a",): {"lines": 1}}
+
+
+def test_measures_of_nothing_but_nulls_present_their_zero(fold_odd: Any) -> None:
+    measures = {
+        "sum": Sum("big"), "mean": Mean("x"), "max": Max("name"), "variance": Variance("x"), "deviation": StdDev("n"),
+        "first": First("x"), "by": CountBy("name"), "names": ApproxDistinct("name"), "p": Quantiles("x", at=[0.5]),
+    }
+    answers, _ = fold_odd([(None, None, None, None)], measures=measures)
+    nothing = dict.fromkeys(["sum", "mean", "max", "variance", "deviation", "first"])
+    assert answers == {(): {**nothing, "by": {}, "names": 0, "p": {"p50": None}}}
+
+
+def test_sums_of_whole_numbers_grow_past_64_bits(fold_odd: Any) -> None:
+    events = [("a", 1, 2**63 - 1, 1.0)] * 3
+    answers, _ = fold_odd(events, measures={"sum": Sum("big"), "mean": Mean("big")})
+    assert answers == {(): {"sum": 3 * (2**63 - 1), "mean": float(2**63 - 1)}}
