@@ -114,6 +114,7 @@ class Master:
         if not head:
             return 0
         raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
+        raw = raw.withColumn("_hash", F.expr("xxhash64(_offset, _value)"))  # publish compares it with what was read first
         events = decode(raw, self.source, MASTER_COLUMNS)
         events = events.withColumn("_duplicate", self._repeated() if self.source.event_id else F.lit(False))
         count = raw.count()

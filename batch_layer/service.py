@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from batch_layer.run import BatchLayer
+from tideline.errors import FenceError
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
 from tideline.settings import Settings
 
 Report = Mapping[str, Any]
+log = logging.getLogger(__name__)
 
 
 def run_batch(home: Home, settings: Settings, bootstrap: str, *, full: bool = False, redecode: bool = False,
@@ -27,13 +30,24 @@ def run_batch(home: Home, settings: Settings, bootstrap: str, *, full: bool = Fa
     with home.lock("batch"), open_applied(home) as store:
         spark = layer_session("tideline-batch", home, settings)
         lock_in_jvm(spark, home, "batch")
-        home.write_status("batch", {"ready": True, "bootstrap": bootstrap, "every": every})
+        status = {"ready": True, "bootstrap": bootstrap, "every": every}
+        home.write_status("batch", status)
         try:
             layer = BatchLayer(spark, store, home, bootstrap, settings["batch.keep_versions"])
             while not stopping.is_set():
                 began = time.monotonic()
-                report(layer.run(full, redecode))
-                full = redecode = False
+                try:
+                    report(layer.run(full, redecode))
+                    full = redecode = False
+                    home.write_status("batch", {**status, "error": None})
+                except FenceError:
+                    raise
+                except Exception as error:
+                    # A schedule outlives a fault outside, such as a broker that is away: the next run goes on from there.
+                    if every is None:
+                        raise
+                    log.exception("the run failed; the next one begins as scheduled")
+                    home.write_status("batch", {**status, "error": str(error).splitlines()[0]})
                 if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
                     break
         finally:

@@ -101,8 +101,8 @@ returns = View(
     "returns",
     source=retail,
     columns={
-        "kind": "case when InvoiceNo like 'C%' then 'cancellation' when InvoiceNo like 'A%' then 'adjustment' "
-        "when UnitPrice = 0 then 'free' else 'sale' end",
+        "kind": "case when InvoiceNo like 'C%' then 'cancellation' when InvoiceNo like 'A%' then "
+        "'adjustment' when UnitPrice = 0 then 'free' else 'sale' end",
     },
     key="Country",
     bucket=days(1),

@@ -82,7 +82,8 @@ class SpeedLayer:
             repeats, cut = Repeats(source), ledger.committed.restrict([source.topic])
             begin = behind(cut, source.topic, source.horizon).advance(ledger.origin.restrict([source.topic]))
             master = self.master / source.name
-            ids = event_ids(self.spark, self.bootstrap, master, source, begin, cut, ledger.archived)
+            changing = any(former["name"] == source.name for former in ledger.former_sources.values())
+            ids = event_ids(self.spark, self.bootstrap, master, source, begin, cut, ledger.archived, not changing)
             repeats.load(ids.toArrow())
             self._repeats[source] = repeats
         return self._repeats[source]

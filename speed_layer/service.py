@@ -31,11 +31,15 @@ def run_speed(home: Home, settings: Settings, bootstrap: str, stopping: threadin
                 cycle = committed and {"committed_at": now, "cycle_seconds": round(committed.seconds, 3)}
                 home.write_status("speed", {"ready": True, "bootstrap": bootstrap, **(cycle or {})})
 
+        def started() -> None:
+            note(None)
+            say("the speed layer is reading")
+
         layer = SpeedLayer(spark, store, bootstrap, home.master, note)
         query = SpeedQuery(layer, home.tmp, f"{settings.micros('speed.trigger') // 1000} milliseconds",
                            settings["speed.max_offsets_per_trigger"])
         try:
-            query.run(stopping, lambda: (note(None), say("the speed layer is reading"))[0])
+            query.run(stopping, started)
         finally:
             home.clear_status("speed")
             spark.stop()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from speed_layer.layer import SpeedLayer
 from speed_layer.offsets import OffsetLog
@@ -68,8 +68,10 @@ class SpeedQuery:
         on_start()
         try:
             while not stopping.is_set() and self._topics() == names:
-                if query.awaitTermination(_LOOK):
+                if stopping.wait(_LOOK) or not query.isActive:
                     break
+            if error := query.exception():
+                raise error
         except StreamingQueryException as error:
             raise self._cause(error) from error
         finally:
@@ -79,6 +81,12 @@ class SpeedQuery:
     def _cause(self, error: StreamingQueryException) -> BaseException:
         if isinstance(self._error, TidelineError):
             return self._error
+        # A topic that was deleted and made again shows first as lost records.
+        try:
+            with self._layer.store.snapshot() as snapshot:
+                self._layer.check_topics(snapshot.ledger)
+        except TidelineError as better:
+            return better
         if self._error is not None:
             return self._error
         text = str(error)

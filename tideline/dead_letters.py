@@ -50,7 +50,7 @@ def find(home: Home, ledger: Ledger, bootstrap: str, source: str | None, reason:
     found: list[DeadLetter] = []
     for name in [source] if source else sorted(ledger.sources):
         definition = SourceDefinition.from_json(ledger.sources[name])
-        for letter in (*_archived(home, definition), *_fresh(ledger, bootstrap, definition)):
+        for letter in (*_archived(home, ledger, definition), *_fresh(ledger, bootstrap, definition)):
             place = (letter.source, letter.partition, letter.offset)
             if (not places or place in places) and (reason is None or reason in letter.reason):
                 found.append(letter)
@@ -59,7 +59,8 @@ def find(home: Home, ledger: Ledger, bootstrap: str, source: str | None, reason:
     return found
 
 
-def _archived(home: Home, source: SourceDefinition) -> Iterator[DeadLetter]:
+def _archived(home: Home, ledger: Ledger, source: SourceDefinition) -> Iterator[DeadLetter]:
+    """From the master, which may be ahead of the ledger for a moment: only what lies before both of its cuts."""
     path = home.master / source.name
     if not (path / "_delta_log").is_dir():
         return
@@ -69,6 +70,8 @@ def _archived(home: Home, source: SourceDefinition) -> Iterator[DeadLetter]:
     dataset = DeltaTable(str(path)).to_pyarrow_dataset()
     table = dataset.to_table(columns=columns, filter=pc.field("_reason").is_valid())
     for row in table.sort_by([("_partition", "ascending"), ("_offset", "ascending")]).to_pylist():
+        if row["_offset"] >= min(cut.offset(source.topic, row["_partition"]) for cut in (ledger.archived, ledger.committed)):
+            continue
         yield DeadLetter(source.name, row["_partition"], row["_offset"], row["_timestamp"], row["_reason"], row["_key"], row["_value"])
 
 

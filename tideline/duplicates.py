@@ -127,6 +127,8 @@ class DuplicateIndex:
 
 def _merge(elder: _Run, younger: _Run, oldest: int) -> _Run:
     keep = elder.last >= oldest
-    return _sorted_run(np.concatenate([elder.high[keep], younger.high]),
-                       np.concatenate([elder.low[keep], younger.low]),
-                       np.concatenate([elder.last[keep], younger.last]))
+    return _sorted_run(
+        np.concatenate([elder.high[keep], younger.high]),
+        np.concatenate([elder.low[keep], younger.low]),
+        np.concatenate([elder.last[keep], younger.last]),
+    )

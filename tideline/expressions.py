@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from tideline.errors import DefinitionError
 

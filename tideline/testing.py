@@ -120,7 +120,8 @@ class _Check:
         self.chance = random.Random(seed)
         now = dt.datetime.now(dt.timezone.utc) if source.event_time == "_timestamp" else _START + dt.timedelta(days=3)
         far = SourceDefinition(**{**vars(source), "max_ahead": None, "max_behind": None})
-        rows = [(n % 3, n // 3, now, b"key", [], value, n) for n, value in enumerate(values)]
+        no_headers: list[Any] = []
+        rows = [(n % 3, n // 3, now, b"key", no_headers, value, n) for n, value in enumerate(values)]
         schema = ("_partition int, _offset bigint, _timestamp timestamp, _key binary, "
                   "_headers array<struct<key:string,value:binary>>, _value binary, _hash bigint")
         records = spark.createDataFrame(rows, schema)

@@ -109,7 +109,7 @@ const spellCut = (cut) => Object.entries(cut).map(([topic, parts]) => `${topic}:
 
 function spellBatch(run) {
   if (!run) return ["none yet", ""];
-  const steps = Object.entries(run.steps || {}).map(([step, seconds]) => `${step} ${spell(seconds)} s`).join(", ");
+  const steps = (run.steps || []).map((step) => `${step.name} ${spell(step.seconds)} s`).join(", ");
   return [`${run.mode || "batch"}${run.seconds === undefined ? "" : `, ${spell(run.seconds)} s`}`, steps];
 }
 

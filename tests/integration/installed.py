@@ -1,4 +1,4 @@
-"""An installation driven inside the test's process: real Kafka, Spark, Delta and LMDB, its layers as threads."""
+"""An installation driven inside the test's process: real Kafka, Spark, Delta and LMDB."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cases import (
+    Answers,
+    Event,
+    count_events,
+    differences,
+    encode,
+    few_views,
+    make_source,
+    make_views,
+    naive_answers,
+)
 from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
 from batch_layer.run import BatchLayer
-from cases import Answers, Event, count_events, differences, encode, make_source, make_views, naive_answers
 from speed_layer.layer import Committed, SpeedLayer
 from speed_layer.stream import SpeedQuery
 from tideline import View
@@ -27,6 +37,7 @@ from tideline.merge import scan_rows
 from tideline.runtime.home import Home
 from tideline.runtime.reading import Record, read_records
 from tideline.runtime.topics import log_end_offsets
+from tideline.source import SourceDefinition
 from tideline.spark.resolve import Resolved, resolve_catalog
 from tideline.stores.lmdb import LmdbStore
 
@@ -97,6 +108,7 @@ class Installed:
         self.store = LmdbStore.open(folder, create=True, map_size=1 << 30)
         self.batch_layer = BatchLayer(spark, self.store, self.home, bootstrap)
         self.horizon = 1_000_000
+        self.source: SourceDefinition
         self._producer: KafkaProducer | None = None
 
     def close(self) -> None:
@@ -115,7 +127,13 @@ class Installed:
         """Registers these views, by default the ones of `make_views`."""
         chosen = views or make_views(make_source(self.topic))
         self.horizon = chosen[0].source.horizon
-        apply_catalog(self.store, self.resolve(chosen), self.bootstrap, partitions)
+        resolved = self.resolve(chosen)
+        (self.source,) = resolved.sources.values()
+        apply_catalog(self.store, resolved, self.bootstrap, partitions)
+
+    def apply_few(self, partitions: int = 2) -> None:
+        """Registers `few_views`."""
+        self.apply(*few_views(make_source(self.topic)), partitions=partitions)
 
     # Events.
 
@@ -124,7 +142,7 @@ class Installed:
         if self._producer is None:
             self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_request_size=16 << 20)
         for event in events:
-            key = str(event["id"]).encode() if isinstance(event, dict) else None
+            key = str(event["id"]).encode() if isinstance(event, dict) else b"gone" if event is None else None
             self._producer.send(self.topic, None if event is None else encode(event), key, partition=partition)
         self._producer.flush(30)
         return self.log_end
@@ -210,7 +228,7 @@ class Installed:
         }
 
     def wrong(self, *views: str) -> list[tuple[Any, ...]]:
-        """Where the answers differ from a plain fold over the log before the committed cut; empty where nowhere.
+        """Where the answers differ from a plain fold over the log before the committed cut.
 
         The views' names are those of `make_views`. May be asked while the layers run.
         """
@@ -218,7 +236,5 @@ class Installed:
         facts = count_events(self.records(committed), self.horizon)
         assert found
         return [
-            (view, *one)
-            for view, answers in found.items()
-            for one in differences(naive_answers(view, facts), answers)
+            (view, *one) for view, answers in found.items() for one in differences(naive_answers(view, facts), answers)
         ]

@@ -31,7 +31,9 @@ from tideline.measures import (
 
 @dataclass(frozen=True)
 class Row:
-    """One event as a measure sees it: a wire value, whether `where` holds, a weight, and its place in the log."""
+    """One event as a measure sees it: a wire value, whether `where` holds, a weight, and its place in the
+    log.
+    """
 
     value: Any
     holds: bool | None = True
@@ -56,7 +58,10 @@ def _order(value: Any) -> tuple[bool, Any]:
 def _total(measure: Measure, rows: Sequence[Row]) -> Any:
     values = [row.value for row in rows]
     exactly = measure.resolved.is_floating and all(map(math.isfinite, values))
-    return [len(values), math.fsum(values) if exactly else sum(values, 0.0 if measure.resolved.is_floating else 0)]
+    return [
+        len(values),
+        math.fsum(values) if exactly else sum(values, 0.0 if measure.resolved.is_floating else 0),
+    ]
 
 
 def _moments(measure: Measure, rows: Sequence[Row]) -> Any:
@@ -89,8 +94,16 @@ def _weights(measure: Any, rows: Sequence[Row]) -> dict[str, int]:
 
 
 def _bins(measure: Measure, rows: Sequence[Row]) -> dict[int, int]:
-    return dict(Counter(_bin(float(Fraction(row.value) / 10**measure.resolved.scale) if measure.resolved.is_decimal
-                             else float(row.value)) for row in rows))
+    return dict(
+        Counter(
+            _bin(
+                float(Fraction(row.value) / 10**measure.resolved.scale)
+                if measure.resolved.is_decimal
+                else float(row.value)
+            )
+            for row in rows
+        )
+    )
 
 
 def _bin(x: float) -> int:
@@ -114,7 +127,17 @@ def _sketch(measure: Any, rows: Sequence[Row]) -> bytes:
 
 
 _FOLDS: dict[type[Measure], Callable[[Any, Sequence[Row]], Any]] = {
-    Count: lambda _, rows: len(rows), Sum: _total, Mean: _total, Variance: _moments, StdDev: _moments,
-    Min: _extreme(min), Max: _extreme(max), First: _edge(min), Last: _edge(max),
-    CountBy: lambda _, rows: dict(Counter(row.value for row in rows)), TopK: _weights, Quantiles: _bins,
-    ApproxDistinct: _sketch}
+    Count: lambda _, rows: len(rows),
+    Sum: _total,
+    Mean: _total,
+    Variance: _moments,
+    StdDev: _moments,
+    Min: _extreme(min),
+    Max: _extreme(max),
+    First: _edge(min),
+    Last: _edge(max),
+    CountBy: lambda _, rows: dict(Counter(row.value for row in rows)),
+    TopK: _weights,
+    Quantiles: _bins,
+    ApproxDistinct: _sketch,
+}

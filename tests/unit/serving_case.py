@@ -249,7 +249,12 @@ class Installation:
                     rejects=rejects,
                     floors=floors or {},
                     published_at=1_700_000_000.0,
-                    last_batch={"mode": "incremental", "seconds": 1.5, "rows": 3, "steps": {"archive": 0.5}},
+                    last_batch={
+                        "mode": "incremental",
+                        "seconds": 1.5,
+                        "rows": 3,
+                        "steps": [{"name": "archive", "seconds": 0.5}],
+                    },
                     keep_versions=keep_versions,
                 )
             )

@@ -291,6 +291,14 @@ def test_a_view_that_is_no_longer_wanted_goes_with_the_next_publish(ledger: Ledg
     assert refusal(UsageError, lambda: after.fingerprint("v")).params == {"view": "v", "known": []}
 
 
+def test_a_view_that_was_withdrawn_while_it_was_built_is_left_out(ledger: Ledger) -> None:
+    ready = sealed(ledger, at(5)).allot(1, 1)[0]
+    fresh = [segment(1, at(0), at(5)), segment(2, at(0), at(5), view="gone")]
+    after = ready.publish(1, at(5), {"v1": [1], "gone": [2]}, fresh, log(1))
+    assert after.version.views == {"v1": (1,)}
+    assert list(after.segments) == [1]
+
+
 def test_overtaking_moves_the_cut_and_keeps_the_rules_of_publish(ledger: Ledger) -> None:
     ready = committed(ledger, at(5), 1, 3).archive(1, at(9, 2), ledger.sources).allot(1, 1)[0]
     ready, token = ready.take_fence("speed")

@@ -25,6 +25,8 @@ def register(commands: Commands) -> None:
     batch.add_argument("--redecode", action="store_true", help="decode every record of the master again, then rebuild")
     batch.add_argument("--every", metavar="TIME", help="go on, with this time between the starts of two runs, such as 15m")
     batch.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    conf = add_command(commands, "spark-conf", "print the properties file for spark-submit", run_spark_conf)
+    conf.add_argument("--to", metavar="FILE", help="write it there instead")
 
 
 def start_logging() -> None:
@@ -76,3 +78,15 @@ def describe(report: Mapping[str, Any] | None) -> str:
         return "nothing new: no version was made"
     steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in report["steps"])
     return f"version {report['version']}: {report['mode']}, {report['rows']} records in {report['seconds']:.1f} s ({steps})"
+
+
+def run_spark_conf(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from tideline.runtime.spark_conf import properties_text, spark_settings, write_spark_properties
+
+    home, settings = Home(args.home), settings_of(args)
+    if args.to:
+        print(write_spark_properties(Path(args.to), home, settings))
+    else:
+        print(properties_text(spark_settings(home, settings)), end="")

@@ -82,7 +82,7 @@ def _margin(margin: Mapping[str, Any]) -> str:
 def _last_batch(run: Mapping[str, Any] | None) -> str:
     if run is None:
         return "none yet"
-    steps = ", ".join(f"{step} {_seconds(spent)}" for step, spent in (run.get("steps") or {}).items())
+    steps = ", ".join(f"{step['name']} {_seconds(step['seconds'])}" for step in run.get("steps") or ())
     total = "" if run.get("seconds") is None else f" in {_seconds(run['seconds'])}"
     return f"{run.get('mode', 'batch')}{total}, {run.get('rows', 0)} rows" + (f" ({steps})" if steps else "")
 

@@ -88,8 +88,8 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
     Refused unless the cut is where a generation begins and is archived (4, 5), the views' segments tile
     [origin, cut) (7), every view that stays live is there (5), every view that goes live is folded by
     every later generation, and the archive's records match what the expired generations counted (7).
-    Floors never fall (11). Raises FenceError, ProtocolError, TilingError, MissingViewError,
-    DefinitionSetError, ChecksumError.
+    Floors never fall (11). A view that was withdrawn while it was built is left out. Raises FenceError,
+    ProtocolError, TilingError, MissingViewError, DefinitionSetError, ChecksumError.
     """
     ledger.check_fence("batch", token)
     cut = pieces.cut.complete(ledger.origin)
@@ -97,7 +97,7 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
     expired = [generation for generation in ledger.generations if _before(generation, cut)]
     later = ledger.generations[len(expired) :]
     segments = _with_segments(ledger, pieces.segments)
-    views = {fingerprint: tuple(ids) for fingerprint, ids in pieces.views.items()}
+    views = {f: tuple(ids) for f, ids in pieces.views.items() if f in ledger.definitions}
     for fingerprint, ids in views.items():
         check_tiling(ledger, fingerprint, [_segment(segments, id) for id in ids], cut)
     check_log_matches(ledger, expired, pieces.log, cut)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tideline.oracle.report import Difference, LogReport, Report, ViewReport
 
 if TYPE_CHECKING:
-    from tideline.oracle.verify import verify
+    from tideline.oracle.run import verify
 
 __all__ = ["Difference", "LogReport", "Report", "ViewReport", "verify"]
 
@@ -17,4 +17,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     import importlib
 
-    return importlib.import_module("tideline.oracle.verify").verify
+    return importlib.import_module("tideline.oracle.run").verify

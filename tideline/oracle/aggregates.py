@@ -28,15 +28,14 @@ from tideline.measures import (
 class Aggregate:
     """`inner` is an aggregate by group, `outer` what is kept of it (`{a}` stands for it).
 
-    `weight` makes the check a mapping from category to the sum of that column, `distinct` asks for the number of
-    distinct values over all groups.
+    `weight` makes the check a mapping from category to the sum of that column, `distinct` asks for the
+    number of distinct values over all groups.
     """
 
     inner: str
     outer: str = "{a}"
     weight: str | None = None
     distinct: bool = False
-
 
 
 def _value(index: int) -> str:
@@ -46,7 +45,11 @@ def _value(index: int) -> str:
 def _double(index: int, measure: Measure) -> str:
     """The value as the nearest double."""
     value = _value(index)
-    return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)" if measure.resolved.is_decimal else f"CAST({value} AS DOUBLE)"
+    return (
+        f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
+        if measure.resolved.is_decimal
+        else f"CAST({value} AS DOUBLE)"
+    )
 
 
 def _count(index: int, measure: Any) -> Aggregate:
@@ -60,17 +63,19 @@ def _total(index: int, measure: Any) -> Aggregate:
     value = _value(index)
     if not measure.resolved.is_floating:
         return Aggregate(f"{{'n': count({value}), 'total': sum({value}), 'size': NULL}}")
-    strange = f"count({value}) FILTER (WHERE NOT isfinite({value})) > 0"
-    total = f"CASE WHEN {strange} THEN sum({value}) ELSE fsum({value}) END"
-    return Aggregate(f"{{'n': count({value}), 'total': {total}, 'size': sum(abs({value}))}}")
+    total = f"CASE WHEN isfinite(sum({value})) THEN fsum({value}) ELSE sum({value}) END"
+    size = f"sum(abs({value})) FILTER (WHERE isfinite({value}))"
+    return Aggregate(f"{{'n': count({value}), 'total': {total}, 'size': coalesce({size}, 0)}}")
 
 
 def _moments(index: int, measure: Any) -> Aggregate:
     """{n, strange, variance, square}: population variance and mean of squares of the finite values."""
     value = _double(index, measure)
     finite = f"FILTER (WHERE isfinite({value}))"
-    return Aggregate(f"{{'n': count({_value(index)}), 'strange': count(*) FILTER (WHERE NOT isfinite({value})), "
-                     f"'variance': var_pop({value}) {finite}, 'square': avg({value} * {value}) {finite}}}")
+    return Aggregate(
+        f"{{'n': count({_value(index)}), 'strange': count(*) FILTER (WHERE NOT isfinite({value})), "
+        f"'variance': var_pop({value}) {finite}, 'square': avg({value} * {value}) {finite}}}"
+    )
 
 
 def _extreme(function: str) -> Callable[[int, Any], Aggregate]:
@@ -89,16 +94,32 @@ def _edge(function: str) -> Callable[[int, Any], Aggregate]:
 def _quantiles(index: int, measure: Any) -> Aggregate:
     """The exact values of rank ceil(q * n), in the order of `at`."""
     value = _double(index, measure)
-    picks = (f"list_extract({{a}}, greatest(1, CAST(ceil(CAST({q!r} AS DOUBLE) * len({{a}})) AS BIGINT)))" for q in measure.at)
-    return Aggregate(f"list({value} ORDER BY {value}) FILTER (WHERE {_value(index)} IS NOT NULL)", f"[{', '.join(picks)}]")
+    picks = (
+        f"list_extract({{a}}, greatest(1, CAST(ceil(CAST({q!r} AS DOUBLE) * len({{a}})) AS BIGINT)))"
+        for q in measure.at
+    )
+    return Aggregate(
+        f"list({value} ORDER BY {value}) FILTER (WHERE {_value(index)} IS NOT NULL)", f"[{', '.join(picks)}]"
+    )
 
 
 _AGGREGATES: dict[type[Measure], Callable[[int, Any], Aggregate]] = {
-    Count: _count, Sum: _total, Mean: _total, Variance: _moments, StdDev: _moments, Min: _extreme("min"), Max: _extreme("max"),
-    First: _edge("min"), Last: _edge("max"), Quantiles: _quantiles,
+    Count: _count,
+    Sum: _total,
+    Mean: _total,
+    Variance: _moments,
+    StdDev: _moments,
+    Min: _extreme("min"),
+    Max: _extreme("max"),
+    First: _edge("min"),
+    Last: _edge("max"),
+    Quantiles: _quantiles,
     CountBy: lambda index, _: Aggregate("NULL", weight="1"),
-    TopK: lambda index, measure: Aggregate("NULL", weight=f"coalesce(g{index}, 0)" if measure.weight else "1"),
-    ApproxDistinct: lambda index, _: Aggregate(f"count(DISTINCT {_value(index)})", distinct=True)}
+    TopK: lambda index, measure: Aggregate(
+        "NULL", weight=f"coalesce(g{index}, 0)" if measure.weight else "1"
+    ),
+    ApproxDistinct: lambda index, _: Aggregate(f"count(DISTINCT {_value(index)})", distinct=True),
+}
 
 
 def aggregate_of(index: int, measure: Measure) -> Aggregate:
@@ -111,4 +132,6 @@ def aggregate_of(index: int, measure: Measure) -> Aggregate:
 def category_counts(index: int, by: str, weight: str) -> str:
     """SQL of the counts by group and category."""
     value = _value(index)
-    return f"SELECT {by}, {value}, sum({weight}) FROM grouped WHERE {value} IS NOT NULL GROUP BY {by}, {value}"
+    return (
+        f"SELECT {by}, {value}, sum({weight}) FROM grouped WHERE {value} IS NOT NULL GROUP BY {by}, {value}"
+    )

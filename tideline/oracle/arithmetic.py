@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tideline.types import ColumnType
 
 BOOLEAN, STRING, DOUBLE = ColumnType("boolean"), ColumnType("string"), ColumnType("double")
-INT, BIGINT, DATE, TIMESTAMP = ColumnType("int"), ColumnType("bigint"), ColumnType("date"), ColumnType("timestamp")
+INT, BIGINT, DATE, TIMESTAMP = (
+    ColumnType("int"),
+    ColumnType("bigint"),
+    ColumnType("date"),
+    ColumnType("timestamp"),
+)
 VOID = ColumnType("void")
 _WIDTH = ("tinyint", "smallint", "int", "bigint")
 _DIGITS = {"tinyint": 3, "smallint": 5, "int": 10, "bigint": 20}
-_DUCK = {"string": "VARCHAR", "boolean": "BOOLEAN", "tinyint": "TINYINT", "smallint": "SMALLINT", "int": "INTEGER",
-         "bigint": "BIGINT", "double": "DOUBLE", "date": "DATE", "timestamp": "TIMESTAMP"}
+_DUCK = {
+    "string": "VARCHAR",
+    "boolean": "BOOLEAN",
+    "tinyint": "TINYINT",
+    "smallint": "SMALLINT",
+    "int": "INTEGER",
+    "bigint": "BIGINT",
+    "double": "DOUBLE",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+}
 
 
 class Untranslatable(Exception):
@@ -26,8 +38,8 @@ class Untranslatable(Exception):
 class Term:
     """An expression for DuckDB with Spark's type of it.
 
-    `fallible`: a row may make it fail. `guards`: conditions that must hold for every row, or the translation is not
-    to be trusted.
+    `fallible`: a row may make it fail. `guards`: conditions that must hold for every row, or the translation
+    is not to be trusted.
     """
 
     sql: str
@@ -45,7 +57,9 @@ class Term:
     def needs(self, *kinds: ColumnType) -> Term:
         """This term, if it has one of the types. Raises Untranslatable."""
         if self.type not in kinds:
-            raise Untranslatable(f"{self.type.sql} where {' or '.join(kind.sql for kind in kinds)} is expected")
+            raise Untranslatable(
+                f"{self.type.sql} where {' or '.join(kind.sql for kind in kinds)} is expected"
+            )
         return self
 
 
@@ -115,12 +129,18 @@ def common(*terms: Term) -> tuple[ColumnType, list[Term]]:
         return DOUBLE, [to_double(term) if term is not NULL else NULL for term in terms]
     else:
         # Spark lets a literal take its own digits in arithmetic only.
-        shapes = [(t.type.precision, t.type.scale) if t.type.is_decimal else (_DIGITS[t.type.name], 0) for t in terms if t is not NULL]
+        shapes = [
+            (t.type.precision, t.type.scale) if t.type.is_decimal else (_DIGITS[t.type.name], 0)
+            for t in terms
+            if t is not NULL
+        ]
         scale = max(s for _, s in shapes)
         kind = ColumnType("decimal", max(p - s for p, s in shapes) + scale, scale)
         if kind.precision > 38:
             raise Untranslatable(kind.sql)
-    return kind, [t if t is NULL or t.type == kind else t.to(f"CAST({t.sql} AS {duck_type(kind)})", kind) for t in terms]
+    return kind, [
+        t if t is NULL or t.type == kind else t.to(f"CAST({t.sql} AS {duck_type(kind)})", kind) for t in terms
+    ]
 
 
 def _numbers(left: Term, right: Term) -> tuple[Term, Term]:
@@ -153,7 +173,9 @@ def times(left: Term, right: Term) -> Term:
     if left.type.is_decimal != right.type.is_decimal and DOUBLE not in (left.type, right.type):
         left, right = _as_decimal(left), _as_decimal(right)
     if left.type.is_decimal and right.type.is_decimal:
-        kind = ColumnType("decimal", left.type.precision + right.type.precision + 1, left.type.scale + right.type.scale)
+        kind = ColumnType(
+            "decimal", left.type.precision + right.type.precision + 1, left.type.scale + right.type.scale
+        )
         return _exact("*", left, right, kind, widen=False)
     kind, [left, right] = common(left, right)
     return _binary(left, right, f"({left.sql} * {right.sql})", kind, kind.is_integer)
@@ -174,7 +196,8 @@ def _exact(operator: str, left: Term, right: Term, kind: ColumnType, widen: bool
 
 
 def _unless_zero(left: Term, right: Term, kind: ColumnType, sql: str) -> Term:
-    """`sql`, failing where the divisor is 0; DuckDB allows no error() inside TRY, so a bad cast fails instead.
+    """`sql`, failing where the divisor is 0; DuckDB allows no error() inside TRY, so a bad cast fails
+    instead.
 
     Null divided by 0 is null.
     """
@@ -225,63 +248,3 @@ def absolute(inner: Term) -> Term:
     if not inner.type.is_numeric or inner.type.name == "float":
         raise Untranslatable(f"abs of {inner.type.sql}")
     return inner.to(f"abs({inner.sql})", inner.type, fallible=inner.type.is_integer)
-
-
-def compare(operator: str, left: Term, right: Term) -> Term:
-    """A comparison of two values of one kind."""
-    kind, [a, b] = common(left, right)
-    if kind.name == "float":
-        raise Untranslatable("a comparison of float")
-    duck_type(kind)
-    return left.to(f"({a.sql} {operator} {b.sql})", BOOLEAN, right)
-
-
-def both(conjunction: bool, left: Term, right: Term) -> Term:
-    """`and`, `or`. Where the right side may fail it is left alone once the left side has decided, as in Spark."""
-    for term in (left, right):
-        if term is not NULL:
-            term.needs(BOOLEAN)
-    word, decided = ("AND", "FALSE") if conjunction else ("OR", "TRUE")
-    sql = f"({left.sql} {word} {right.sql})"
-    if right.fallible:
-        sql = f"(CASE WHEN {left.sql} IS NOT DISTINCT FROM {decided} THEN {decided} ELSE {sql} END)"
-    return left.to(sql, BOOLEAN, right)
-
-
-def choose(pairs: Sequence[tuple[Term, Term]], default: Term | None) -> Term:
-    """`case`: the value of the first test that holds, else the default or null."""
-    default = default or NULL
-    kind, values = common(*(value for _, value in pairs), default)
-    tests = [test.needs(BOOLEAN) for test, _ in pairs]
-    branches = " ".join(f"WHEN {test.sql} THEN {value.sql}" for test, value in zip(tests, values))
-    return NULL.to(f"(CASE {branches} ELSE CAST({values[-1].sql} AS {duck_type(kind)}) END)", kind, *tests, *values)
-
-
-def coalesce(terms: Sequence[Term]) -> Term:
-    """The first value that is not null."""
-    kind, values = common(*terms)
-    if any(term.fallible for term in terms[1:]):
-        raise Untranslatable("coalesce with a part that may fail")
-    return NULL.to(f"COALESCE({', '.join(value.sql for value in values)})", kind, *values)
-
-
-def cast(inner: Term, kind: ColumnType) -> Term:
-    """`cast` among plain types, where both systems agree."""
-    source, name = inner.type, duck_type(kind)
-    if source in (kind, VOID):
-        return inner.to(inner.sql if source == kind else f"CAST(NULL AS {name})", kind)
-    if source.is_numeric and kind == DOUBLE:
-        return to_double(inner)
-    if source.is_integer and (kind.is_integer or kind.is_decimal):
-        return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
-    if source.is_decimal and kind.is_decimal:
-        return inner.to(f"CAST({inner.sql} AS {name})", kind, fallible=True)
-    if source.is_decimal and kind.is_integer or source == DOUBLE and kind.is_integer and kind != BIGINT:
-        return inner.to(f"CAST(trunc({inner.sql}) AS {name})", kind, fallible=True)
-    if kind == STRING and (source.is_integer or source in (BOOLEAN, DATE)):
-        return inner.to(f"CAST({inner.sql} AS VARCHAR)", STRING)
-    if source == BOOLEAN and kind.is_integer or {source, kind} == {DATE, TIMESTAMP}:
-        return inner.to(f"CAST({inner.sql} AS {name})", kind)
-    raise Untranslatable(f"cast of {source.sql} to {kind.sql}")
-
-

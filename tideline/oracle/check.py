@@ -57,7 +57,9 @@ class _Findings:
 def _readable(view: ViewDefinition, key: RowKey | None) -> tuple[dict[str, Any], Any]:
     if key is None:
         return {ALL_KEYS: ""}, None
-    return {c.name: _read(c, value) for c, value in zip(view.key, key[0])}, from_wire(TIMESTAMP, key[1])
+    return {c.name: _read(c, value) for c, value in zip(view.key, key[0], strict=True)}, from_wire(
+        TIMESTAMP, key[1]
+    )
 
 
 def _read(column: Column, value: Any) -> Any:
@@ -72,8 +74,18 @@ def check_view(answered: Answered, events: Events, duck: Duck, spark: Spark) -> 
     _compare_proof(findings, answered, events, expected)
     keys = _compare_rows(findings, answered, expected)
     unchecked = tuple(name for name, measure in answered.view.measures.items() if not can_check(measure))
-    return ViewReport(answered.view.name, oracle, keys, len(answered.view.measures) - len(unchecked), findings.values,
-                      time.monotonic() - began, findings.count, tuple(findings.first), unchecked, reason)
+    return ViewReport(
+        answered.view.name,
+        oracle,
+        keys,
+        len(answered.view.measures) - len(unchecked),
+        findings.values,
+        time.monotonic() - began,
+        findings.count,
+        tuple(findings.first),
+        unchecked,
+        reason,
+    )
 
 
 def recompute(answered: Answered, duck: Duck, spark: Spark) -> tuple[str, str, Expected]:
@@ -88,8 +100,12 @@ def recompute(answered: Answered, duck: Duck, spark: Spark) -> tuple[str, str, E
 
 
 def _compare_proof(findings: _Findings, answered: Answered, events: Events, expected: Expected) -> None:
-    truth = {"events": events.events, "duplicates": events.duplicates, "dead_letters": events.dead,
-             "rejects": expected.rejects}
+    truth = {
+        "events": events.events,
+        "duplicates": events.duplicates,
+        "dead_letters": events.dead,
+        "rejects": expected.rejects,
+    }
     for name, count in truth.items():
         sides = answered.proof[name]
         findings.compare(sides["batch"] + sides["speed"] == count, None, f"proof.{name}", count, dict(sides))
@@ -97,12 +113,19 @@ def _compare_proof(findings: _Findings, answered: Answered, events: Events, expe
     if floor is not None:
         # Whatever begins within `keep` of the latest event must still be answered.
         highest = None if view.keep is None else duck_floor(events, view.keep, view.bucket or 1)
-        findings.compare(highest is not None and floor <= highest, None, "proof.floor",
-                         None if highest is None else from_wire(TIMESTAMP, highest), from_wire(TIMESTAMP, floor))
+        findings.compare(
+            highest is not None and floor <= highest,
+            None,
+            "proof.floor",
+            None if highest is None else from_wire(TIMESTAMP, highest),
+            from_wire(TIMESTAMP, floor),
+        )
 
 
 def duck_floor(events: Events, keep: int, bucket: int) -> int | None:
-    """The highest floor that a view's retention allows: the first bucket that begins within `keep` of the latest event."""
+    """The highest floor that a view's retention allows: the first bucket that begins within `keep` of the
+    latest event.
+    """
     if not len(events.table):
         return None
     latest: int = max(chunk.to_numpy().max() for chunk in events.table["_at"].chunks if len(chunk))
@@ -136,8 +159,13 @@ def _compare_rows(findings: _Findings, answered: Answered, expected: Expected) -
     return len(expected.rows.keys() | found.keys())
 
 
-def _pairs(keys: Sequence[RowKey], expected: Expected, found: Mapping[RowKey, Mapping[str, Any]], index: int,
-           name: str) -> Iterator[tuple[int, int]]:
+def _pairs(
+    keys: Sequence[RowKey],
+    expected: Expected,
+    found: Mapping[RowKey, Mapping[str, Any]],
+    index: int,
+    name: str,
+) -> Iterator[tuple[int, int]]:
     for key in keys:
         if isinstance(found[key][name], int):
             yield expected.rows[key][index], found[key][name]

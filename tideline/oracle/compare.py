@@ -1,4 +1,6 @@
-"""Comparing what serving says with what the oracle computed, measure by measure, each within its stated bound."""
+"""Comparing what serving says with what the oracle computed, measure by measure, each within its stated
+bound.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +83,14 @@ def _value(measure: Any, expected: Any, found: Any) -> Verdict:
 
 
 def _quantiles(measure: Any, picks: Sequence[Any], found: Any) -> Verdict:
-    wanted = list(dict(zip(measure.at, picks)).values())
+    exact = dict(zip(measure.at, picks, strict=True))
+    wanted = list(exact.values())
     given = list(found.values()) if isinstance(found, Mapping) else []
     right = len(given) == len(wanted) and all(
         mine is None if theirs is None else near(mine, theirs, abs(theirs) * _QUANTILE * (1 + _SLACK))
-        for mine, theirs in zip(given, wanted))
-    return right, dict(zip(measure.at, wanted))
+        for mine, theirs in zip(given, wanted, strict=True)
+    )
+    return right, exact
 
 
 def _counts(_: Any, made: Mapping[str, int], found: Any) -> Verdict:
@@ -107,8 +111,20 @@ def _distinct(measure: Any, expected: int, found: Any) -> Verdict:
 
 
 _CHECKS: Mapping[type[Measure], Callable[[Any, Any, Any], Verdict]] = {
-    Count: _same, Sum: _total, Mean: _total, Min: _value, Max: _value, First: _value, Last: _value, Variance: _moments,
-    StdDev: _moments, Quantiles: _quantiles, CountBy: _counts, TopK: _top, ApproxDistinct: _distinct}
+    Count: _same,
+    Sum: _total,
+    Mean: _total,
+    Min: _value,
+    Max: _value,
+    First: _value,
+    Last: _value,
+    Variance: _moments,
+    StdDev: _moments,
+    Quantiles: _quantiles,
+    CountBy: _counts,
+    TopK: _top,
+    ApproxDistinct: _distinct,
+}
 
 
 def can_check(measure: Measure) -> bool:
@@ -134,14 +150,16 @@ def small(measure: ApproxDistinct) -> int:
 def check_sketches(measure: ApproxDistinct, pairs: Sequence[tuple[int, int]], union: int) -> Verdict:
     """All keys together: the root mean square of the relative errors against the stated standard error.
 
-    `pairs` are (expected, found). Errors of keys that share their values are not independent, so the number of
-    independent ones is taken to be that of the largest key's sets that fit into the `union` of all. The limit is
-    four standard deviations of that many.
+    `pairs` are (expected, found). Errors of keys that share their values are not independent, so the number
+    of independent ones is taken to be that of the largest key's sets that fit into the `union` of all. The
+    limit is four standard deviations of that many.
     """
     large = [(expected, found) for expected, found in pairs if expected > small(measure)]
     if not large:
         return True, 0.0
-    mean_square = math.sqrt(sum(((found - expected) / expected) ** 2 for expected, found in large) / len(large))
+    mean_square = math.sqrt(
+        sum(((found - expected) / expected) ** 2 for expected, found in large) / len(large)
+    )
     independent = max(1.0, min(len(large), union / max(expected for expected, _ in large)))
     limit = sigma(measure) * (1 + 4 / math.sqrt(2 * independent))
     return mean_square <= limit, f"root mean square error of at most {limit:.4f}, not {mean_square:.4f}"

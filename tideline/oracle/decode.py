@@ -1,7 +1,7 @@
 """The oracle's own reading of a record: one at a time, by the table in `docs/decoding.md` and nothing else.
 
-It shares no code with the layers' decoder. Values are plain Python: int, float, Decimal, str, bool, bytes, and
-microseconds or days since 1970-01-01 for timestamps and dates.
+It shares no code with the layers' decoder. Values are plain Python: int, float, Decimal, str, bool, bytes,
+and microseconds or days since 1970-01-01 for timestamps and dates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ DEEPEST = 100
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _DECIMAL = re.compile(r"-?\d{1,400}(\.\d{1,400})?([eE][-+]?\d{1,3})?", re.ASCII)
 _DAY = r"(\d{4})-(\d\d)-(\d\d)"
-_MOMENT = re.compile(_DAY + r"[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|([-+])(\d\d):(\d\d))?", re.ASCII)
+_MOMENT = re.compile(
+    _DAY + r"[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|([-+])(\d\d):(\d\d))?", re.ASCII
+)
 _DATE = re.compile(_DAY, re.ASCII)
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _FIRST_DAY = dt.date(1970, 1, 1).toordinal()
@@ -43,7 +45,9 @@ class Fraction(str):
 
 @dataclass
 class Decoded:
-    """The events that count, column by column with their log position, and how many records did not become one."""
+    """The events that count, column by column with their log position, and how many records did not become
+    one.
+    """
 
     columns: list[list[Any]]
     positions: list[int] = field(default_factory=list)
@@ -59,7 +63,9 @@ def read_object(value: bytes | None) -> dict[str, Any]:
     if len(value) > LARGEST_VALUE:
         raise Refused("too large")
     try:
-        found = json.loads(str(value, "utf-8"), object_pairs_hook=_fields, parse_float=Fraction, parse_constant=_no)
+        found = json.loads(
+            str(value, "utf-8"), object_pairs_hook=_fields, parse_float=Fraction, parse_constant=_no
+        )
     except (ValueError, RecursionError) as error:
         raise Refused(f"no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -143,7 +149,7 @@ def _moment(kind: ColumnType, value: Any) -> int:
     found = _MOMENT.fullmatch(_text(kind, value))
     if not found:
         raise Refused(kind.sql)
-    year, month, day, hour, minute, second, fraction, zone, sign, zone_hours, zone_minutes = found.groups()
+    year, month, day, hour, minute, second, fraction, _, sign, zone_hours, zone_minutes = found.groups()
     clock = [int(hour), int(minute), int(second or 0)]
     shift = [int(zone_hours), int(zone_minutes)] if sign else [0, 0]
     if clock[0] > 23 or clock[1] > 59 or clock[2] > 59 or shift[0] > 23 or shift[1] > 59:
@@ -177,14 +183,25 @@ def _bytes(kind: ColumnType, value: Any) -> bytes:
 
 
 _READ: dict[str, Callable[[ColumnType, Any], Any]] = {
-    "string": _text, "boolean": _truth, "float": _real, "double": _real, "decimal": _fixed, "timestamp": _moment,
-    "date": _calendar, "binary": _bytes, **dict.fromkeys(_BITS, _whole)}
+    "string": _text,
+    "boolean": _truth,
+    "float": _real,
+    "double": _real,
+    "decimal": _fixed,
+    "timestamp": _moment,
+    "date": _calendar,
+    "binary": _bytes,
+    **dict.fromkeys(_BITS, _whole),
+}
 
 
 def read_event(source: SourceDefinition, value: bytes | None, stamp: int) -> list[Any]:
     """The values of the schema's columns. `stamp` is the record's time in microseconds. Raises Refused."""
     found = read_object(value)
-    row = [None if found.get(c.name) is None else _READ[c.type.name](c.type, found[c.name]) for c in source.schema]
+    row = [
+        None if found.get(c.name) is None else _READ[c.type.name](c.type, found[c.name])
+        for c in source.schema
+    ]
     names = [column.name for column in source.schema]
     if source.event_id is not None and row[names.index(source.event_id)] is None:
         raise Refused("no id")
@@ -229,5 +246,5 @@ class PartitionDecoder:
                 return
         self.found.events += 1
         self.found.positions.append(index)
-        for column, item in zip(self.found.columns, row):
+        for column, item in zip(self.found.columns, row, strict=True):
             column.append(item)

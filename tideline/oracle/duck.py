@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,9 @@ import pyarrow as pa
 
 from tideline.definition import ViewDefinition
 from tideline.oracle.aggregates import Aggregate, aggregate_of, category_counts
+from tideline.oracle.arithmetic import Untranslatable
+from tideline.oracle.choices import cast
 from tideline.oracle.inputs import BOOLEAN, Input, inputs_of
-from tideline.oracle.arithmetic import Untranslatable, cast
 from tideline.oracle.translate import Translator
 from tideline.source import SourceDefinition
 from tideline.types import ColumnType, to_wire
@@ -23,7 +25,9 @@ RowKey = tuple[tuple[Any, ...], "int | None"]
 
 @dataclass(frozen=True)
 class Expected:
-    """A view recomputed: for each (key, bucket), in wire values, what each measure's check needs; and the rejects."""
+    """A view recomputed: for each (key, bucket), in wire values, what each measure's check needs; and the
+    rejects.
+    """
 
     rows: Mapping[RowKey, Sequence[Any]]
     rejects: int
@@ -31,7 +35,7 @@ class Expected:
 
 
 def wire_sql(sql: str, kind: ColumnType) -> str:
-    """DuckDB SQL of a value in the form that is compared: times as numbers, floats as doubles without -0.0."""
+    """DuckDB SQL of a value in the form that is compared: times as numbers, no -0.0."""
     if kind.name == "timestamp":
         return f"epoch_us({sql})"
     if kind.name == "date":
@@ -92,7 +96,9 @@ class Duck:
 
     def load_rows(self, files: str) -> None:
         """Fill the table `rows` from Parquet files."""
-        self.db.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM read_parquet($files)", {"files": files})
+        self.db.execute(
+            "CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM read_parquet($files)", {"files": files}
+        )
 
     def aggregate(self, view: ViewDefinition, floor: int | None) -> Expected:
         """The view from the table `rows`, without the buckets before `floor`."""
@@ -100,8 +106,10 @@ class Duck:
         rejects = self._one("SELECT count(*) FROM rows WHERE r IS NULL")
         fields = ", ".join([*_PLACE, *(f"r.row.{item.name} AS {item.name}" for item in inputs_of(view))])
         bucket = f"_at - (((_at % {view.bucket}) + {view.bucket}) % {view.bucket})" if view.bucket else "NULL"
-        self.db.execute(f"CREATE OR REPLACE TEMP TABLE grouped AS SELECT {fields}, CAST({bucket} AS BIGINT) AS b "
-                        "FROM rows WHERE r.row IS NOT NULL")
+        self.db.execute(
+            f"CREATE OR REPLACE TEMP TABLE grouped AS SELECT {fields}, CAST({bucket} AS BIGINT) AS b "
+            "FROM rows WHERE r.row IS NOT NULL"
+        )
         if floor is not None and view.bucket:
             self.db.execute(f"DELETE FROM grouped WHERE b < {floor}")
         by = ", ".join([*names, "b"])
@@ -109,10 +117,15 @@ class Duck:
         rows = self._scalars(view, by, parts)
         for index, part in enumerate(parts):
             if part.weight is not None:
-                for *group, category, count in self.db.execute(category_counts(index, by, part.weight)).fetchall():
+                for *group, category, count in self.db.execute(
+                    category_counts(index, by, part.weight)
+                ).fetchall():
                     rows[self._key(view, group)][index][category] = count
-        distinct = {name: self._one(f"SELECT count(DISTINCT v{index}) FROM grouped")
-                    for index, (name, part) in enumerate(zip(view.measures, parts)) if part.distinct}
+        distinct = {
+            name: self._one(f"SELECT count(DISTINCT v{index}) FROM grouped")
+            for index, (name, part) in enumerate(zip(view.measures, parts, strict=True))
+            if part.distinct
+        }
         return Expected(rows, rejects, distinct)
 
     def _scalars(self, view: ViewDefinition, by: str, parts: Sequence[Aggregate]) -> dict[RowKey, list[Any]]:
@@ -123,7 +136,10 @@ class Duck:
         rows = {}
         while chunk := cursor.fetchmany(10_000):
             for row in chunk:
-                values = [{} if part.weight is not None else value for part, value in zip(parts, row[width:])]
+                values = [
+                    {} if part.weight is not None else value
+                    for part, value in zip(parts, row[width:], strict=True)
+                ]
                 rows[self._key(view, row[:width])] = values
         return rows
 
@@ -137,5 +153,5 @@ class Duck:
 
 def row_key(view: ViewDefinition, values: Sequence[Any]) -> tuple[Any, ...]:
     """A key's wire values, with one object for every NaN so that equal keys are equal."""
-    wires = (to_wire(column.type, value) for column, value in zip(view.key, values))
-    return tuple("NaN" if value != value else value for value in wires)
+    wires = (to_wire(column.type, value) for column, value in zip(view.key, values, strict=True))
+    return tuple("NaN" if isinstance(value, float) and math.isnan(value) else value for value in wires)

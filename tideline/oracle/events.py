@@ -12,17 +12,27 @@ from tideline.oracle.records import Records
 from tideline.source import SourceDefinition
 from tideline.types import ColumnType
 
-_ARROW = {"string": pa.string(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(),
-          "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(), "binary": pa.binary(),
-          "timestamp": pa.timestamp("us")}
+_ARROW = {
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+    "tinyint": pa.int8(),
+    "smallint": pa.int16(),
+    "int": pa.int32(),
+    "bigint": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "binary": pa.binary(),
+    "timestamp": pa.timestamp("us"),
+}
 
 
 @dataclass(frozen=True)
 class Events:
     """One source's counted events before a cut.
 
-    `table` has the schema's columns, timestamps without a zone in UTC, then `_partition`, `_offset`, `_timestamp`,
-    `_key`, `_headers` and `_at`, the event time in microseconds. The counts are of records.
+    `table` has the schema's columns, timestamps without a zone in UTC, then `_partition`, `_offset`,
+    `_timestamp`, `_key`, `_headers` and `_at`, the event time in microseconds. The counts are of records.
     """
 
     table: pa.Table
@@ -42,7 +52,9 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     table = records.table
     decoders: dict[int, PartitionDecoder] = {}
     names = ("_partition", "_offset", "_timestamp", "_value")
-    for index, (partition, offset, stamp, value) in enumerate(zip(*(table[n].to_pylist() for n in names))):
+    for index, (partition, offset, stamp, value) in enumerate(
+        zip(*(table[n].to_pylist() for n in names), strict=True)
+    ):
         decoder = decoders.get(partition)
         if decoder is None:
             decoder = decoders[partition] = PartitionDecoder(source)
@@ -52,12 +64,26 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     arrays: list[Any] = []
     for place, column in enumerate(source.schema):
         kind = arrow_type(column.type)
-        raw = pa.int64() if column.type.name == "timestamp" else pa.int32() if column.type.name == "date" else kind
-        arrays.append(pa.chunked_array([pa.array(part.columns[place], raw) for part in found], raw).cast(kind))
+        raw = (
+            pa.int64()
+            if column.type.name == "timestamp"
+            else pa.int32()
+            if column.type.name == "date"
+            else kind
+        )
+        arrays.append(
+            pa.chunked_array([pa.array(part.columns[place], raw) for part in found], raw).cast(kind)
+        )
     kept = table.select(["_partition", "_offset", "_timestamp", "_key", "_headers"]).take(positions)
     stamps = kept["_timestamp"]
     columns = [column.name for column in source.schema]
     at = arrays[columns.index(source.event_time)].cast(pa.int64()) if source.event_time in columns else stamps
     kept = kept.set_column(2, "_timestamp", stamps.cast(pa.timestamp("us")))
     whole = pa.Table.from_arrays([*arrays, *kept.columns, at], names=[*columns, *kept.column_names, "_at"])
-    return Events(whole, len(table), sum(p.events for p in found), sum(p.duplicates for p in found), sum(p.dead for p in found))
+    return Events(
+        whole,
+        len(table),
+        sum(p.events for p in found),
+        sum(p.duplicates for p in found),
+        sum(p.dead for p in found),
+    )

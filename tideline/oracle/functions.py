@@ -8,6 +8,7 @@ from typing import Any
 from sqlglot import expressions as exp
 
 from tideline.oracle import arithmetic as math
+from tideline.oracle import choices
 from tideline.oracle.arithmetic import BOOLEAN, DATE, INT, STRING, TIMESTAMP, Term, Untranslatable
 
 _UNITS = ("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR")
@@ -15,7 +16,9 @@ _UNITS = ("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK
 
 def _count(term: Term | None, least: int) -> str:
     """The value of a literal whole number."""
-    digits = term.sql.removeprefix("CAST(").partition(" ")[0] if term and term.literal and term.type == INT else ""
+    digits = (
+        term.sql.removeprefix("CAST(").partition(" ")[0] if term and term.literal and term.type == INT else ""
+    )
     if not digits.isdigit() or int(digits) < least:
         raise Untranslatable("a position or length that is no literal number")
     return digits
@@ -56,7 +59,9 @@ def _join(parts: Sequence[Term]) -> Term:
 
 
 def _test(function: str) -> Callable[[Term, Term], Term]:
-    return lambda this, other: this.needs(STRING).to(f"{function}({this.sql}, {other.needs(STRING).sql})", BOOLEAN, other)
+    return lambda this, other: this.needs(STRING).to(
+        f"{function}({this.sql}, {other.needs(STRING).sql})", BOOLEAN, other
+    )
 
 
 def _extremes(function: str) -> Callable[[Term, list[Term]], Term]:
@@ -69,7 +74,9 @@ def _extremes(function: str) -> Callable[[Term, list[Term]], Term]:
     return apply
 
 
-def _clock(function: str, kinds: tuple[Any, ...] = (DATE, TIMESTAMP), shift: int = 0) -> Callable[[Term], Term]:
+def _clock(
+    function: str, kinds: tuple[Any, ...] = (DATE, TIMESTAMP), shift: int = 0
+) -> Callable[[Term], Term]:
     """A field of a time, an int; `shift` brings DuckDB's count of weekdays to Spark's."""
     suffix = f" + ({shift})" if shift else ""
     return lambda this: this.needs(*kinds).to(f"CAST({function}({this.sql}){suffix} AS INTEGER)", INT)
@@ -81,22 +88,30 @@ def _day_part(function: str, shift: int = 0) -> Callable[[Term], Term]:
 
 FUNCTIONS: dict[type[exp.Expression], tuple[tuple[str, ...], Callable[..., Term]]] = {
     exp.Abs: (("this",), math.absolute),
-    exp.Upper: (("this",), _cased("upper")), exp.Lower: (("this",), _cased("lower")),
-    exp.Trim: (("this",), _trim), exp.Length: (("this",), _length),
-    exp.Substring: (("this", "start", "length"), _substring), exp.Left: (("this", "expression"), _left),
-    exp.Concat: (("expressions",), _join), exp.DPipe: (("this", "expression"), lambda a, b: _join([a, b])),
+    exp.Upper: (("this",), _cased("upper")),
+    exp.Lower: (("this",), _cased("lower")),
+    exp.Trim: (("this",), _trim),
+    exp.Length: (("this",), _length),
+    exp.Substring: (("this", "start", "length"), _substring),
+    exp.Left: (("this", "expression"), _left),
+    exp.Concat: (("expressions",), _join),
+    exp.DPipe: (("this", "expression"), lambda a, b: _join([a, b])),
     exp.StartsWith: (("this", "expression"), _test("starts_with")),
     exp.EndsWith: (("this", "expression"), _test("ends_with")),
     exp.Contains: (("this", "expression"), _test("contains")),
     exp.Greatest: (("this", "expressions"), _extremes("greatest")),
     exp.Least: (("this", "expressions"), _extremes("least")),
-    exp.Hour: (("this",), _clock("hour", (TIMESTAMP,))), exp.Minute: (("this",), _clock("minute", (TIMESTAMP,))),
+    exp.Hour: (("this",), _clock("hour", (TIMESTAMP,))),
+    exp.Minute: (("this",), _clock("minute", (TIMESTAMP,))),
     exp.Second: (("this",), _clock("second", (TIMESTAMP,))),
-    exp.Day: (("this",), _day_part("day")), exp.DayOfMonth: (("this",), _day_part("day")),
-    exp.Month: (("this",), _day_part("month")), exp.Quarter: (("this",), _day_part("quarter")),
-    exp.Year: (("this",), _day_part("year")), exp.DayOfYear: (("this",), _day_part("dayofyear")),
+    exp.Day: (("this",), _day_part("day")),
+    exp.DayOfMonth: (("this",), _day_part("day")),
+    exp.Month: (("this",), _day_part("month")),
+    exp.Quarter: (("this",), _day_part("quarter")),
+    exp.Year: (("this",), _day_part("year")),
+    exp.DayOfYear: (("this",), _day_part("dayofyear")),
     exp.DayOfWeek: (("this",), _day_part("dayofweek", 1)),
-    exp.TsOrDsToDate: (("this",), lambda this: math.cast(this.needs(DATE, TIMESTAMP), DATE)),
+    exp.TsOrDsToDate: (("this",), lambda this: choices.cast(this.needs(DATE, TIMESTAMP), DATE)),
 }
 
 
@@ -117,5 +132,5 @@ def anonymous(name: str, arguments: Sequence[Term]) -> Term:
         case "weekday", [this]:
             return _day_part("isodow", -1)(this)
         case "bigint", [this]:
-            return math.cast(this, math.BIGINT)
+            return choices.cast(this, math.BIGINT)
     raise Untranslatable(f"function {name}")

@@ -1,8 +1,8 @@
 """What the oracle needs of each event for one view: named SQL expressions over the event's columns.
 
-DuckDB or Spark computes them, whichever can; after that the two ways are one. The columns of the result: `k0`, `k1`,
-... the key; for measure i `v{i}` its value, null where its `where` does not hold, `w{i}` whether it holds, `g{i}` its
-weight. A row whose expressions fail has no inputs at all: it is a reject.
+DuckDB or Spark computes them, whichever can; after that the two ways are one. The columns of the result:
+`k0`, `k1`, ... the key; for measure i `v{i}` its value, null where its `where` does not hold, `w{i}` whether
+it holds, `g{i}` its weight. A row whose expressions fail has no inputs at all: it is a reject.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class Input:
 
 def inputs_of(view: ViewDefinition) -> list[Input]:
     """A view's inputs."""
-    found = [Input(f"k{i}", sql, column.type) for i, (column, sql) in enumerate(zip(view.key, view.key_sql))]
+    found = [
+        Input(f"k{i}", sql, column.type)
+        for i, (column, sql) in enumerate(zip(view.key, view.key_sql, strict=True))
+    ]
     for index, measure in enumerate(view.measures.values()):
         found += _measure_inputs(view, index, measure)
     return found
@@ -45,8 +48,15 @@ def _measure_inputs(view: ViewDefinition, index: int, measure: Measure) -> list[
         found.append(Input(f"w{index}", where, BOOLEAN))
     if measure.expression:
         category = isinstance(measure, (CountBy, TopK))
-        found.append(Input(f"v{index}", view.sql(measure.expression), STRING if category else measure.resolved, where,
-                           cast=category))
+        found.append(
+            Input(
+                f"v{index}",
+                view.sql(measure.expression),
+                STRING if category else measure.resolved,
+                where,
+                cast=category,
+            )
+        )
     if isinstance(measure, TopK) and measure.weight:
         found.append(Input(f"g{index}", view.sql(measure.weight), BIGINT, where, cast=True))
     return found

@@ -1,7 +1,7 @@
 """The raw records before a cut, read back from Kafka and from the master dataset.
 
-Kafka is the first witness, the master the second: what Kafka still holds is read from Kafka, what it has deleted from
-the master, and where both have a range they must hold the same records, byte for byte.
+Kafka is the first witness, the master the second: what Kafka still holds is read from Kafka, what it has
+deleted from the master, and where both have a range they must hold the same records, byte for byte.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,35 +25,44 @@ _SHOWN = 10
 _MILLISECOND = 1000
 _COMPARED = ("_value", "_key", "_timestamp")
 HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
-SCHEMA = pa.schema([("_partition", pa.int32()), ("_offset", pa.int64()), ("_timestamp", pa.int64()),
-                    ("_key", pa.binary()), ("_value", pa.binary()), ("_headers", HEADERS)])
+SCHEMA = pa.schema(
+    [
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_timestamp", pa.int64()),
+        ("_key", pa.binary()),
+        ("_value", pa.binary()),
+        ("_headers", HEADERS),
+    ]
+)
 
 
 class LogUnreadableError(OutsideError):
     """The log before the cut cannot be read back in full."""
 
-    texts = {
+    texts: ClassVar[Texts] = {
         "LOG_STALLED": (
             "topic {topic}: Kafka gave no record for {seconds} s at {reached}, before {wanted}",
             "check the broker, then verify again",
         ),
         "LOG_LOST": (
-            "topic {topic} partition {partition}: Kafka begins at offset {start}, the master ends at {archived}",
+            "{topic} partition {partition}: Kafka begins at offset {start}, the master ends at {archived}",
             "offsets between them are lost, so that no recompute can cover them",
         ),
         "MASTER_UNREADABLE": (
             "the master dataset {path} cannot be read: {reason}",
             "check the home folder; the ledger says that it holds records",
         ),
-    }  # type: Texts
+    }
 
 
 @dataclass(frozen=True)
 class Records:
     """One topic's records before a cut, by (partition, offset), and what was found wrong with them.
 
-    `table` has `_partition`, `_offset`, `_timestamp` (microseconds), `_key`, `_value`, `_headers`. `twice` is how many
-    records both Kafka and the master held; `faults` name the partitions and offsets at which they differ.
+    `table` has `_partition`, `_offset`, `_timestamp` (microseconds), `_key`, `_value`, `_headers`. `twice`
+    is how many records both Kafka and the master held; `faults` name the partitions and offsets at which
+    they differ.
     """
 
     table: pa.Table
@@ -63,7 +72,9 @@ class Records:
     faults: tuple[str, ...] = field(default=())
 
 
-def read_records(topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, bootstrap: str | None) -> Records:
+def read_records(
+    topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, bootstrap: str | None
+) -> Records:
     """The topic's records in [begin, end). Raises LogUnreadableError, KafkaFault."""
     starts = _kafka_starts(topic, bootstrap)
     kept = Cut({topic: {p: min(archived.offset(topic, p), end.offset(topic, p)) for p in end.offsets(topic)}})
@@ -74,7 +85,9 @@ def read_records(topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, 
     both_old = _where(old, lambda p, o: o >= live.get(p, 1 << 62))
     both_new = _where(new, lambda p, o: o < kept.offset(topic, p))
     faults = tuple(differences(old.filter(both_old), new.filter(both_new)))
-    table = pa.concat_tables([old.filter(pc.invert(both_old)), new]).sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    table = pa.concat_tables([old.filter(pc.invert(both_old)), new]).sort_by(
+        [("_partition", "ascending"), ("_offset", "ascending")]
+    )
     return Records(table.combine_chunks(), len(new), len(old), pc.sum(both_new).as_py() or 0, faults)
 
 
@@ -91,7 +104,9 @@ def _check_whole(topic: str, begin: Cut, end: Cut, kept: Cut, starts: Mapping[in
         reached = max(kept.offset(topic, partition), begin.offset(topic, partition))
         start = starts.get(partition)
         if reached < last and (start is None or start > reached):
-            raise LogUnreadableError("LOG_LOST", topic=topic, partition=partition, start=start, archived=reached)
+            raise LogUnreadableError(
+                "LOG_LOST", topic=topic, partition=partition, start=start, archived=reached
+            )
 
 
 def _where(table: pa.Table, holds: Callable[[int, npt.NDArray[np.int64]], Any]) -> pa.Array:
@@ -105,17 +120,21 @@ def _where(table: pa.Table, holds: Callable[[int, npt.NDArray[np.int64]], Any]) 
 
 
 def _read_master(path: Path, topic: str, begin: Cut, kept: Cut) -> pa.Table:
-    wanted = {p: (begin.offset(topic, p), o) for p, o in kept.offsets(topic).items() if o > begin.offset(topic, p)}
+    wanted = {
+        p: (begin.offset(topic, p), o) for p, o in kept.offsets(topic).items() if o > begin.offset(topic, p)
+    }
     if not wanted:
         return SCHEMA.empty_table()
     try:
         import deltalake
 
         found = deltalake.DeltaTable(str(path)).to_pyarrow_table(columns=SCHEMA.names)
-    except Exception as error:  # noqa: BLE001 - whatever the table's reader says is the answer
+    except Exception as error:
         raise LogUnreadableError("MASTER_UNREADABLE", path=str(path), reason=str(error)[:300]) from error
     times = found["_timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    found = found.set_column(found.schema.get_field_index("_timestamp"), "_timestamp", times).select(SCHEMA.names)
+    found = found.set_column(found.schema.get_field_index("_timestamp"), "_timestamp", times).select(
+        SCHEMA.names
+    )
     found = found.cast(SCHEMA)
     low = {p: bounds[0] for p, bounds in wanted.items()}
     high = {p: bounds[1] for p, bounds in wanted.items()}
@@ -130,9 +149,17 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
     parts: dict[int, list[Any]] = {p: [] for p, offset in begin.items() if offset < end.offset(topic, p)}
     if not parts:
         return SCHEMA.empty_table()
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap.split(","), client_id="tideline-verify", group_id=None,
-                             isolation_level="read_committed", enable_auto_commit=False, max_poll_records=50_000,
-                             fetch_max_bytes=64 << 20, max_partition_fetch_bytes=16 << 20, metrics_enabled=False)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap.split(","),
+        client_id="tideline-verify",
+        group_id=None,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        max_poll_records=50_000,
+        fetch_max_bytes=64 << 20,
+        max_partition_fetch_bytes=16 << 20,
+        metrics_enabled=False,
+    )
     try:
         places = {p: TopicPartition(topic, p) for p in parts}
         consumer.assign(list(places.values()))
@@ -140,7 +167,8 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
             consumer.seek(place, begin[partition])
         open_, deadline = set(parts), time.monotonic() + PATIENCE
         while open_:
-            for place, records in consumer.poll(timeout_ms=500).items():
+            left = sum(end.offset(topic, p) - consumer.position(places[p]) for p in open_)
+            for place, records in consumer.poll(timeout_ms=500, max_records=max(1, min(left, 50_000))).items():
                 parts[place.partition] += records
                 deadline = time.monotonic() + PATIENCE
             done = {p for p in open_ if consumer.position(places[p]) >= end.offset(topic, p)}
@@ -149,7 +177,9 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
             if open_ and time.monotonic() > deadline:
                 reached = {p: consumer.position(places[p]) for p in open_}
                 wanted = {p: end.offset(topic, p) for p in open_}
-                raise LogUnreadableError("LOG_STALLED", topic=topic, seconds=PATIENCE, reached=reached, wanted=wanted)
+                raise LogUnreadableError(
+                    "LOG_STALLED", topic=topic, seconds=PATIENCE, reached=reached, wanted=wanted
+                )
     finally:
         consumer.close()
     return pa.concat_tables([_table(p, parts[p], end.offset(topic, p)) for p in sorted(parts)])
@@ -157,10 +187,17 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
 
 def _table(partition: int, records: Sequence[Any], end: int) -> pa.Table:
     kept = [record for record in records if record.offset < end]
-    columns = [[partition] * len(kept), [r.offset for r in kept], [r.timestamp * _MILLISECOND for r in kept],
-               [r.key for r in kept], [r.value for r in kept],
-               [[{"key": k, "value": v} for k, v in r.headers] if r.headers else None for r in kept]]
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA)], schema=SCHEMA)
+    columns = [
+        [partition] * len(kept),
+        [r.offset for r in kept],
+        [r.timestamp * _MILLISECOND for r in kept],
+        [r.key for r in kept],
+        [r.value for r in kept],
+        [[{"key": k, "value": v} for k, v in r.headers] if r.headers else None for r in kept],
+    ]
+    return pa.Table.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
 
 
 def differences(master: pa.Table, kafka: pa.Table) -> Iterator[str]:
@@ -170,8 +207,10 @@ def differences(master: pa.Table, kafka: pa.Table) -> Iterator[str]:
         old = master.filter(pc.equal(master["_partition"], partition))
         new = kafka.filter(pc.equal(kafka["_partition"], partition))
         old_offsets, new_offsets = old["_offset"].to_numpy(), new["_offset"].to_numpy()
-        for text, missing in (("in Kafka, not in the master", np.setdiff1d(new_offsets, old_offsets)),
-                              ("in the master, not in Kafka", np.setdiff1d(old_offsets, new_offsets))):
+        for text, missing in (
+            ("in Kafka, not in the master", np.setdiff1d(new_offsets, old_offsets)),
+            ("in the master, not in Kafka", np.setdiff1d(old_offsets, new_offsets)),
+        ):
             if len(missing):
                 yield f"partition {partition}: {len(missing)} records {text}, offsets {_few(missing)}"
         if len(np.unique(old_offsets)) != len(old_offsets):
@@ -182,7 +221,9 @@ def differences(master: pa.Table, kafka: pa.Table) -> Iterator[str]:
         old, new = old.take(pa.array(here)), new.take(pa.array(there))
         for name in _COMPARED:
             left, right = old[name], new[name]
-            equal = pc.or_kleene(pc.fill_null(pc.equal(left, right), False), pc.and_(left.is_null(), right.is_null()))
+            equal = pc.or_kleene(
+                pc.fill_null(pc.equal(left, right), False), pc.and_(left.is_null(), right.is_null())
+            )
             wrong = same[~equal.combine_chunks().to_numpy(zero_copy_only=False)] if len(same) else same
             if len(wrong):
                 yield f"partition {partition}: {len(wrong)} records differ in {name}, offsets {_few(wrong)}"

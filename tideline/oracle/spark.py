@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _PLACE = ("_at", "_partition", "_offset")
-_START = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1",
-          "spark.log.level": "ERROR"}
+_START = {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.log.level": "ERROR",
+}
 _SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
-    # Spark would compute what two columns have in common beforehand, outside of the TryEval that is to catch its errors.
+    # Spark would compute what columns have in common first, outside of the TryEval that is to catch its
+    # errors.
     "spark.sql.subexpressionElimination.enabled": "false",
 }
 
@@ -40,7 +45,9 @@ def spark_sql(view: ViewDefinition) -> str:
 
     def field(item: Input) -> str:
         value = f"cast(({item.sql}) as {item.type.sql})" if item.cast else f"({item.sql})"
-        return f"'{item.name}', {_wire(f'if(({item.where}), {value}, null)' if item.where else value, item.type)}"
+        if item.where:
+            value = f"if(({item.where}), {value}, null)"
+        return f"'{item.name}', {_wire(value, item.type)}"
 
     row = f"named_struct({', '.join([*map(field, inputs_of(view)), repr('present') + ', true'])})"
     if view.where:
@@ -59,11 +66,15 @@ class Spark:
         self._own = False
 
     def compute_inputs(self, view: ViewDefinition) -> str:
-        """The view's inputs as `_at`, `_partition`, `_offset` and `r`; returns the pattern of Parquet files with them."""
+        """The view's inputs as `_at`, `_partition`, `_offset` and `r`; returns the pattern of Parquet files
+        with them.
+        """
         session = self._start()
         frame = session.read.parquet(str(self._files))
         target = self._folder / f"inputs-{view.fingerprint}"
-        frame.select(*_PLACE, _or_null(session, spark_sql(view)).alias("r")).write.mode("overwrite").parquet(str(target))
+        frame.select(*_PLACE, _or_null(session, spark_sql(view)).alias("r")).write.mode("overwrite").parquet(
+            str(target)
+        )
         return str(target / "*.parquet")
 
     def close(self) -> None:
@@ -80,7 +91,9 @@ class Spark:
             pq.write_table(self._events.cast(schema), self._files)
             self._own = SparkSession.getActiveSession() is None
             builder = SparkSession.builder.master("local[*]").appName("tideline verify")
-            session = builder.config(map=_START).getOrCreate().newSession()
+            for name, value in _START.items():
+                builder = builder.config(name, value)
+            session = builder.getOrCreate().newSession()
             for name, value in _SETTINGS.items():
                 session.conf.set(name, value)
             self._session = session

@@ -1,8 +1,9 @@
 """Row expressions from Spark SQL to DuckDB, node by node, each with the type that Spark gives it.
 
-Only what is listed here is translated, every entry checked against Spark by `tests/unit/test_oracle_translate.py`: the
-rest raises Untranslatable and is left to Spark. Where Spark's ANSI mode fails (overflow, a zero divisor, a bad cast)
-the translation fails too, and it evaluates lazily where Spark does.
+Only what is listed here is translated, every entry checked against Spark by
+`tests/unit/test_oracle_translate.py`: the rest raises Untranslatable and is left to Spark. Where Spark's
+ANSI mode fails (overflow, a zero divisor, a bad cast) the translation fails too, and it evaluates lazily
+where Spark does.
 """
 
 from __future__ import annotations
@@ -16,16 +17,34 @@ from sqlglot import expressions as exp
 from sqlglot.errors import SqlglotError
 
 from tideline.oracle import arithmetic as math
+from tideline.oracle import choices
 from tideline.oracle.arithmetic import BOOLEAN, STRING, TIMESTAMP, Term, Untranslatable
 from tideline.oracle.functions import FUNCTIONS, anonymous, truncate
 from tideline.types import ColumnType, parse_type
 
-_COMPARE = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=",
-            exp.NullSafeEQ: "IS NOT DISTINCT FROM"}
+_COMPARE = {
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.NullSafeEQ: "IS NOT DISTINCT FROM",
+}
 _ARITHMETIC: dict[type[exp.Expression], Callable[[Term, Term], Term]] = {
-    exp.Add: lambda a, b: math.plus("+", a, b), exp.Sub: lambda a, b: math.plus("-", a, b), exp.Mul: math.times,
-    exp.Div: math.divide, exp.IntDiv: math.whole_divide, exp.Mod: math.modulo}
-_HARMLESS = {"safe": (True, None, False), "coalesce": (False, None), "ignore_nulls": (True, None), "typed": (False, None)}
+    exp.Add: lambda a, b: math.plus("+", a, b),
+    exp.Sub: lambda a, b: math.plus("-", a, b),
+    exp.Mul: math.times,
+    exp.Div: math.divide,
+    exp.IntDiv: math.whole_divide,
+    exp.Mod: math.modulo,
+}
+_HARMLESS = {
+    "safe": (True, None, False),
+    "coalesce": (False, None),
+    "ignore_nulls": (True, None),
+    "typed": (False, None),
+}
 _SPECIAL = {"_timestamp": TIMESTAMP}
 
 
@@ -55,9 +74,9 @@ class Translator:
         if kind in _ARITHMETIC:
             return _ARITHMETIC[kind](*self._args(node, "this", "expression"))
         if kind in _COMPARE:
-            return math.compare(_COMPARE[kind], *self._args(node, "this", "expression"))
+            return choices.compare(_COMPARE[kind], *self._args(node, "this", "expression"))
         if kind in (exp.And, exp.Or):
-            return math.both(kind is exp.And, *self._args(node, "this", "expression"))
+            return choices.both(kind is exp.And, *self._args(node, "this", "expression"))
         if kind in FUNCTIONS:
             names, apply = FUNCTIONS[kind]
             return apply(*self._args(node, *names))
@@ -68,9 +87,11 @@ class Translator:
         return found
 
     def _args(self, node: Any, *names: str, also: Iterable[str] = ()) -> list[Any]:
-        """The node's arguments: a Term each, a list of Terms for a list, None where left out. No other may be set."""
+        """The node's arguments: a Term each, a list of Terms for a list, None where left out. No other may
+        be set.
+        """
         for name, value in node.args.items():
-            known = name in names or name in also or name in _HARMLESS and value in _HARMLESS[name]
+            known = name in names or name in also or (name in _HARMLESS and value in _HARMLESS[name])
             if not known and value not in (None, False, []):
                 raise Untranslatable(f"{type(node).__name__} with {name}")
         return [self._argument(node.args.get(name)) for name in names]
@@ -107,38 +128,42 @@ class Translator:
 
     def _not(self, node: Any) -> Term:
         [inner] = self._args(node, "this")
-        return inner.needs(BOOLEAN).to(f"(NOT {inner.sql})", BOOLEAN)
+        found: Term = inner.needs(BOOLEAN).to(f"(NOT {inner.sql})", BOOLEAN)
+        return found
 
     def _is(self, node: Any) -> Term:
         if not isinstance(node.expression, exp.Null):
             raise Untranslatable("is, but not of null")
         [inner] = self._args(node, "this", also=("expression",))
-        return inner.to(f"({inner.sql} IS NULL)", BOOLEAN)  # type: ignore[no-any-return]
+        found: Term = inner.to(f"({inner.sql} IS NULL)", BOOLEAN)
+        return found
 
     def _like(self, node: Any) -> Term:
         this, pattern = self._args(node, "this", "expression", also=("negate",))
         if not pattern.literal:
             raise Untranslatable("like with a pattern that is no literal")
-        found = this.needs(STRING).to(f"({this.sql} LIKE {pattern.needs(STRING).sql})", BOOLEAN, pattern)
-        return found.to(f"(NOT {found.sql})", BOOLEAN) if node.args.get("negate") else found  # type: ignore[no-any-return]
+        found: Term = this.needs(STRING).to(
+            f"({this.sql} LIKE {pattern.needs(STRING).sql})", BOOLEAN, pattern
+        )
+        return found.to(f"(NOT {found.sql})", BOOLEAN) if node.args.get("negate") else found
 
     def _in(self, node: Any) -> Term:
         this, items = self._args(node, "this", "expressions", also=("negate",))
         if not items or any(item.fallible for item in items):
             raise Untranslatable("in, with items that may fail")
-        found = math.compare("=", this, items[0])
+        found = choices.compare("=", this, items[0])
         for item in items[1:]:
-            found = math.both(False, found, math.compare("=", this, item))
+            found = choices.both(False, found, choices.compare("=", this, item))
         return found.to(f"(NOT {found.sql})", BOOLEAN) if node.args.get("negate") else found
 
     def _between(self, node: Any) -> Term:
         this, low, high = self._args(node, "this", "low", "high", also=("negate",))
-        found = math.both(True, math.compare(">=", this, low), math.compare("<=", this, high))
+        found = choices.both(True, choices.compare(">=", this, low), choices.compare("<=", this, high))
         return found.to(f"(NOT {found.sql})", BOOLEAN) if node.args.get("negate") else found
 
     def _if(self, node: Any) -> Term:
         test, yes, no = self._args(node, "this", "true", "false")
-        return math.choose([(test, yes)], no)
+        return choices.choose([(test, yes)], no)
 
     def _case(self, node: Any) -> Term:
         for branch in node.args["ifs"]:
@@ -146,16 +171,16 @@ class Translator:
         subject, default = self._args(node, "this", "default", also=("ifs",))
         pairs = [(self.term(branch.this), self.term(branch.args["true"])) for branch in node.args["ifs"]]
         if subject is not None:
-            pairs = [(math.compare("=", subject, test), value) for test, value in pairs]
-        return math.choose(pairs, default)
+            pairs = [(choices.compare("=", subject, test), value) for test, value in pairs]
+        return choices.choose(pairs, default)
 
     def _coalesce(self, node: Any) -> Term:
         this, others = self._args(node, "this", "expressions")
-        return math.coalesce([this, *others])
+        return choices.coalesce([this, *others])
 
     def _nullif(self, node: Any) -> Term:
         left, right = self._args(node, "this", "expression")
-        return math.choose([(math.compare("=", left, right), math.NULL)], left)
+        return choices.choose([(choices.compare("=", left, right), math.NULL)], left)
 
     def _cast(self, node: Any) -> Term:
         [inner] = self._args(node, "this", also=("to",))
@@ -163,7 +188,7 @@ class Translator:
             kind = parse_type(node.args["to"].sql(dialect="spark"))
         except Exception as error:  # noqa: BLE001 - a type that is no event column's
             raise Untranslatable(f"cast to {node.args['to']}: {error}") from None
-        return math.cast(inner, kind)
+        return choices.cast(inner, kind)
 
     def _trycast(self, node: Any) -> Term:
         if node.args.get("safe"):

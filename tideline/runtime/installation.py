@@ -73,7 +73,8 @@ def lock_in_jvm(spark: SparkSession, home: Home, name: str) -> None:
     for option in ("CREATE", "WRITE"):
         options.add(getattr(jvm.java.nio.file.StandardOpenOption, option))
     path = jvm.java.io.File(str(home.run / f"{name}-jvm.lock")).toPath()
-    attributes = spark.sparkContext._gateway.new_array(jvm.java.nio.file.attribute.FileAttribute, 0)
+    gateway: Any = spark.sparkContext._gateway
+    attributes = gateway.new_array(jvm.java.nio.file.attribute.FileAttribute, 0)
     channel = jvm.java.nio.channels.FileChannel.open(path, options, attributes)
     deadline = time.monotonic() + 5
     while channel.tryLock() is None:

@@ -18,7 +18,7 @@ def try_eval(spark: SparkSession, sql: str) -> SparkColumn:
     """`sql` evaluated so that an error (overflow, division by zero, bad cast) gives null instead of ending the job."""
     jvm: Any = spark._jvm
     utils = jvm.org.apache.spark.sql.classic.ExpressionUtils
-    expression = utils.expression(F.expr(sql)._jc)  # type: ignore[attr-defined]
+    expression = utils.expression(F.expr(sql)._jc)
     return ClassicColumn(utils.column(jvm.org.apache.spark.sql.catalyst.expressions.TryEval(expression)))
 
 

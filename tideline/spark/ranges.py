@@ -51,17 +51,22 @@ def least(left: Cut, right: Cut, topic: str) -> Cut:
 
 
 def event_ids(spark: SparkSession, bootstrap: str, master: Path, source: SourceDefinition, begin: Cut, end: Cut,
-              archived: Cut) -> DataFrame:
+              archived: Cut, decoded: bool = True) -> DataFrame:
     """`_partition`, `_offset` and the 16-byte `id` of every event in [begin, end), repeats included.
 
-    What is archived comes from the master, the rest from Kafka.
+    What is archived comes from the master, the rest from Kafka. `decoded` says that the master was decoded as `source`
+    is declared; otherwise its records are decoded again, for what is an event depends on the schema.
     """
     topic = source.topic
     middle = least(end, archived, topic)
     wanted = ["_partition", "_offset", f"{identity_sql(source)} as id"]
     frames = []
     if not is_empty(topic, begin, middle):
-        frames.append(master_records(spark, master, topic, begin, middle).where("_reason is null").selectExpr(*wanted))
+        known = master_records(spark, master, topic, begin, middle)
+        if not decoded:
+            slim = known.select("_partition", "_offset", "_timestamp", "_value")
+            known = decode(slim, source, ["_partition", "_offset"])
+        frames.append(known.where("_reason is null").selectExpr(*wanted))
     if not is_empty(topic, middle.advance(begin), end):
         fresh = kafka_records(spark, bootstrap, topic, middle.advance(begin), end)
         slim = fresh.select("_partition", "_offset", "_timestamp", "_value")

@@ -61,7 +61,7 @@ class _Typer:
         except AnalysisException as error:
             raise self._explain(role, sql, error) from None
         # The allow-list has refused most of these by name; Spark's own word on the rest is final.
-        if not frame._jdf.queryExecution().analyzed().expressions().apply(0).deterministic():  # type: ignore[operator]
+        if not frame._jdf.queryExecution().analyzed().expressions().apply(0).deterministic():
             raise DefinitionError("NOT_DETERMINISTIC", role=role, expression=sql)
         spelled = frame.schema[0].dataType.simpleString()
         try:

@@ -56,9 +56,7 @@ def start_spark(name: str, defaults: Mapping[str, str], user: Mapping[str, str] 
         SparkContext._ensure_initialized()
     conf = SparkConf()
     conf.setIfMissing("spark.app.name", name)
-    for key, value in (user or {}).items():
-        conf.set(key, value)
-    for key, value in defaults.items():
+    for key, value in {**defaults, **(user or {})}.items():
         conf.setIfMissing(key, value)
     spark = SparkSession.builder.config(conf=conf).getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")

@@ -25,12 +25,16 @@ from tideline.runtime.home import Home
 from tideline.source import SourceDefinition
 
 
-def verify(home: str | os.PathLike[str] | Home = ".tideline", views: Sequence[str] | None = None,
-           bootstrap: str | None = None) -> Report:
+def verify(
+    home: str | os.PathLike[str] | Home = ".tideline",
+    views: Sequence[str] | None = None,
+    bootstrap: str | None = None,
+) -> Report:
     """Verify views (default: all that are answerable) at the cut of one snapshot of serving's answers.
 
-    Events may go on arriving meanwhile. `bootstrap` is Kafka's address, by default the one that the installation's
-    processes use. Raises UsageError for an unknown view, LogUnreadableError, StoreError, KafkaFault.
+    Events may go on arriving meanwhile. `bootstrap` is Kafka's address, by default the one that the
+    installation's processes use. Raises UsageError for an unknown view, LogUnreadableError, StoreError,
+    KafkaFault.
     """
     began = time.monotonic()
     place = home if isinstance(home, Home) else Home(home)
@@ -57,15 +61,18 @@ def _ask(home: Home, views: Sequence[str] | None) -> tuple[Ledger, list[Answered
             before = reader.ledger()
             names = list(dict.fromkeys(views)) if views else sorted(before.live)
             if not names:
-                raise NegativeAnswer("NOTHING_TO_VERIFY", "no view is answerable yet", "apply a catalog with `tideline apply`")
+                raise NegativeAnswer(
+                    "NOTHING_TO_VERIFY", "no view is answerable yet", "apply a catalog with `tideline apply`"
+                )
             results = reader.query_many([Query(name) for name in names])
             answers = [Answered(result.plan.view, result.rows, result.proof) for result in results]
             if all(before.live.get(a.view.name) == a.view.fingerprint for a in answers):
                 return before, answers
 
 
-def _verify_source(home: Home, ledger: Ledger, source: SourceDefinition, group: Sequence[Answered],
-                   bootstrap: str | None) -> tuple[LogReport, list[ViewReport]]:
+def _verify_source(
+    home: Home, ledger: Ledger, source: SourceDefinition, group: Sequence[Answered], bootstrap: str | None
+) -> tuple[LogReport, list[ViewReport]]:
     began = time.monotonic()
     topic, cut = source.topic, _cut_of(group)
     if bootstrap:
@@ -75,8 +82,19 @@ def _verify_source(home: Home, ledger: Ledger, source: SourceDefinition, group: 
     begin, archived = ledger.origin.restrict([topic]), ledger.archived.restrict([topic])
     records = read_records(topic, begin, cut, archived, home.master / source.name, bootstrap)
     events = decode_events(source, records)
-    log = LogReport(source.name, cut.to_json(), events.records, events.events, events.duplicates, events.dead,
-                    records.from_kafka, records.from_master, records.twice, time.monotonic() - began, records.faults)
+    log = LogReport(
+        source.name,
+        cut.to_json(),
+        events.records,
+        events.events,
+        events.duplicates,
+        events.dead,
+        records.from_kafka,
+        records.from_master,
+        records.twice,
+        time.monotonic() - began,
+        records.faults,
+    )
     home.tmp.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="verify-", dir=home.tmp) as folder:
         duck, spark = Duck(source, events.table), Spark(events.table, Path(folder))

@@ -1,0 +1,160 @@
+"""Bad records become dead letters: their bytes and reason kept, counted once, and nothing stops."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from cases import SCHEMA, few_views, make_events, make_source
+from installed import Installed
+
+from serving_layer.reader import Reader
+from tideline import days
+from tideline.cli.main import main
+from tideline.dead_letters import DeadLetter, find, replay
+
+NOW = dt.datetime.now(dt.timezone.utc)
+GOOD = {
+    "id": "good",
+    "kind": "buy",
+    "country": "FR",
+    "amount": 1.5,
+    "quantity": 2,
+    "score": 1.0,
+    "at": NOW.isoformat(),
+}
+
+
+def but(**changes: Any) -> bytes:
+    """The good event with other fields."""
+    return json.dumps({**GOOD, **changes}).encode()
+
+
+BAD: dict[str, list[bytes | None]] = {
+    "not JSON": [b'{"id": "b1", "kind"', b"{} trailing"],
+    "not a JSON object": [b"[1, 2]"],
+    "repeated field": [b'{"id": "a", "id": "b"}'],
+    "quantity: not a value of type int": [but(quantity="three"), but(quantity=2.5), but(quantity=True)],
+    "kind: not a value of type string": [but(kind=7)],
+    "missing event id": [but(id=None), json.dumps({"at": GOOD["at"]}).encode()],
+    "missing event time": [but(at=None), b'{"id": "b2"}'],
+    "at: not a value of type timestamp": [but(at="yesterday"), but(at=1323435600)],
+    "empty value": [b"", None],
+    "larger than 1048576 bytes": [but(kind="x" * 5_000_000)],
+    "quantity: outside the range of int": [but(quantity=2**31), but(quantity=-(2**80))],
+    "amount: outside the range of decimal(10,2)": [but(amount=10**8)],
+    "amount: more decimals than decimal(10,2)": [but(amount=1.005)],
+    "not JSON: NaN is not a number": [but(score=float("nan"))],
+    "not JSON: Infinity is not a number": [but(score=float("inf"))],
+    "score: outside the range of double": [but(score=1).replace(b'"score": 1', b'"score": 1e999')],
+    "not UTF-8": [b'{"id": "\xff\xfe"}'],
+    "event time too far ahead of the record's": [but(at="2099-01-01T00:00:00Z")],
+    "event time too far behind the record's": [but(at="1999-01-01T00:00:00Z")],
+}
+RECORDS = [value for values in BAD.values() for value in values]
+REASONS = {reason: len(values) for reason, values in BAD.items()}
+
+
+@pytest.fixture
+def applied(installed: Installed) -> Installed:
+    source = make_source(installed.topic, max_ahead=days(1), max_behind=days(1000))
+    installed.apply(*few_views(source))
+    installed.home.write_status("kafka", {"bootstrap": installed.bootstrap})
+    return installed
+
+
+def good_events(count: int, seed: int) -> list[dict[str, Any]]:
+    return [{**event, "at": NOW.isoformat()} for event in make_events(count, seed, seed * 1000)]
+
+
+def letters(installed: Installed, **options: Any) -> list[DeadLetter]:
+    chosen = {"source": None, "reason": None, "places": [], "limit": 1000, **options}
+    return find(installed.home, installed.ledger, installed.bootstrap, **chosen)
+
+
+def dead(installed: Installed) -> dict[str, int]:
+    with Reader(installed.home, store=installed.store) as reader:
+        found: dict[str, int] = reader.status()["dead_letters"]["events"]
+        return found
+
+
+def test_every_bad_record_is_a_dead_letter_with_its_reason_before_and_after_it_is_archived(
+    applied: Installed,
+) -> None:
+    with applied.speed() as speed:
+        applied.send(good_events(20, 1))
+        applied.send(RECORDS)
+        applied.send(good_events(20, 2))
+        applied.wait_committed()
+        assert not speed.ended
+        assert dead(applied) == REASONS
+        assert applied.answers("totals")[(), None]["lines"] == 40
+        fresh = letters(applied)
+        applied.batch()
+        assert dead(applied) == REASONS
+        assert applied.answers("totals")[(), None]["lines"] == 40
+        archived = letters(applied)
+        applied.send(RECORDS)
+        applied.wait_committed()
+        assert dead(applied) == {reason: 2 * count for reason, count in REASONS.items()}
+        both = letters(applied)
+    assert Counter((letter.reason, letter.value or b"") for letter in fresh) == Counter(
+        (reason, value or b"") for reason, values in BAD.items() for value in values
+    )
+    assert archived == fresh, "the same bytes, place, time and reason"
+    assert len(both) == 2 * len(fresh) == len({(letter.partition, letter.offset) for letter in both})
+    assert applied.batch(full=True) is not None
+    assert dead(applied) == {reason: 2 * count for reason, count in REASONS.items()}
+    assert applied.answers("totals")[(), None]["lines"] == 40
+
+
+def test_dead_letters_are_listed_shown_and_sent_again(applied: Installed, capsys: pytest.CaptureFixture[str]) -> None:
+    home = str(applied.home.path)
+
+    def run(*words: str) -> Any:
+        capsys.readouterr()
+        assert main(["dead-letters", *words, "--home", home, "-o", "json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    applied.send([*good_events(5, 3), but(quantity="three"), b"\xff", b"junk"])
+    applied.batch()
+    applied.send([b"more junk"])
+    applied.batch_layer._archive = lambda *_: pytest.fail("nothing is archived here")  # type: ignore[method-assign]
+    with applied.speed():
+        applied.wait_committed()
+        listed = run("list")
+        assert Counter(letter["reason"] for letter in listed) == Counter(
+            {"not JSON": 2, "not UTF-8": 1, "quantity: not a value of type int": 1}
+        )
+        (wrong,) = run("list", "--reason", "quantity")
+        assert json.loads(wrong["value"])["quantity"] == "three"
+        assert wrong["bytes"] == len(wrong["value"])
+        place = f"{wrong['source']}:{wrong['partition']}:{wrong['offset']}"
+        assert run("show", place) == [wrong]
+        assert run("list", "--limit", "2") == listed[:2]
+        assert run("replay", "--reason", "not JSON") == [{"source": "events", "replayed": 2}]
+        applied.wait_committed()
+        assert dead(applied) == {"not JSON": 4, "not UTF-8": 1, "quantity: not a value of type int": 1}
+        assert applied.answers("totals")[(), None]["lines"] == 5
+
+
+def test_a_replayed_dead_letter_becomes_an_event_once_the_schema_takes_it(applied: Installed) -> None:
+    bad = [json.dumps({**GOOD, "id": f"n{number}", "quantity": 3_000_000_000}).encode() for number in range(3)]
+    applied.send(good_events(4, 4))
+    applied.send(bad, partition=0)  # where a replay without a key goes too
+    applied.batch()
+    assert applied.answers("totals")[(), None]["lines"] == 4
+    schema = SCHEMA.replace("quantity int", "quantity bigint")
+    wider = make_source(applied.topic, max_ahead=days(1), schema=schema)
+    applied.apply(*few_views(wider))
+    found = letters(applied, reason="quantity")
+    assert replay(applied.ledger, applied.bootstrap, found) == {"events": 3}
+    assert applied.batch()["mode"] == "redecode"
+    log = applied.ledger.log()[applied.topic]
+    counted = sum(stats.events for stats in log.values()), sum(stats.duplicates for stats in log.values())
+    assert counted == (7, 3), "decoded where they lie; what was sent again repeats their ids"
+    assert applied.answers("totals")[(), None]["lines"] == 7
+    assert dead(applied) == {}

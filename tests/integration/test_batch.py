@@ -1,0 +1,228 @@
+"""Batch runs: full and incremental agree, hand-offs change no answer, definitions and versions live on."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from cases import (
+    HOUR,
+    VIEWS,
+    Answers,
+    count_events,
+    differences,
+    few_views,
+    make_events,
+    make_source,
+    make_views,
+    naive_answers,
+    same_state,
+)
+from installed import Installed
+
+from tideline import Count, Source, Sum, View, hours
+
+
+def test_full_and_incremental_runs_publish_equal_states_with_and_without_the_speed_layer(
+    installed: Installed,
+) -> None:
+    installed.apply()
+    installed.send(make_events(300, 21))
+    first = installed.batch()
+    assert installed.ledger.committed == installed.ledger.archived == installed.log_end, "a backlog drained alone"
+    assert (first["mode"], first["rows"]) == ("incremental", 300)
+    assert [step["name"] for step in first["steps"]] == ["seal", "archive", "compute", "publish", "expire"]
+    assert installed.wrong() == []
+    with installed.speed():
+        installed.send([*make_events(200, 22, first=250), b"junk"])
+        installed.wait_committed()
+        assert installed.wrong() == []
+        installed.batch()
+        assert installed.wrong() == []
+    installed.send(make_events(100, 23, first=450))
+    installed.batch()
+    assert installed.ledger.committed == installed.log_end, "past the committed cut"
+    assert installed.wrong() == []
+    incremental = {view: installed.states(view) for view in VIEWS}
+    assert installed.batch(full=True)["mode"] == "full"
+    assert {segment.mode for segment in installed.ledger.segments.values()} >= {"full"}
+    for view, states in incremental.items():
+        full = installed.states(view)
+        assert full.keys() == states.keys()
+        for place, measures in states.items():
+            assert all(same_state(state, full[place][name]) for name, state in measures.items()), place
+    assert installed.wrong() == []
+
+
+def test_hand_offs_change_no_answer_while_events_keep_arriving(installed: Installed) -> None:
+    installed.apply_few()
+    stopping = threading.Event()
+
+    def keep_sending() -> None:
+        for number in range(200):
+            installed.send(make_events(25, 30 + number, first=number * 24))
+            if stopping.wait(0.1):
+                break
+
+    sender = threading.Thread(target=keep_sending)
+    with installed.speed():
+        sender.start()
+        try:
+            for version in (1, 2):
+                installed.batch()
+                assert installed.ledger.version.id >= version
+                assert installed.wrong() == []
+        finally:
+            stopping.set()
+            sender.join(30)
+        installed.wait_committed()
+        assert installed.wrong() == []
+        assert installed.ledger.log()[installed.topic][0].duplicates > 0
+
+
+def test_a_run_with_nothing_new_makes_no_version(installed: Installed) -> None:
+    installed.apply_few()
+    assert installed.batch() is None
+    installed.send(make_events(20, 40))
+    with installed.speed():
+        installed.wait_committed()
+        assert installed.batch()["version"] == 1
+        assert installed.batch() is None
+    assert installed.batch() is None
+    assert installed.ledger.version.id == 1
+    assert len(installed.ledger.generations) == 1
+
+
+def test_many_incremental_runs_are_compacted_and_answer_the_same(installed: Installed) -> None:
+    installed.apply_few()
+    for number in range(9):
+        installed.send(make_events(20, 50 + number, first=20 * number))
+        installed.batch()
+    ledger = installed.ledger
+    assert ledger.version.id == 9
+    assert all(len(segments) <= 7 for segments in ledger.version.views.values())
+    assert "compacted" in {segment.mode for segment in ledger.segments.values()}
+    assert installed.wrong() == []
+
+
+def test_a_view_added_later_is_built_in_full_while_the_others_go_on(installed: Installed) -> None:
+    everything, countries, totals = make_views(make_source(installed.topic))
+    installed.apply(countries, totals)
+    installed.send(make_events(80, 60))
+    installed.batch()
+    with installed.speed():
+        installed.apply(everything, countries, totals)
+        installed.send(make_events(40, 61, first=80))
+        installed.wait_committed()
+        assert sorted(installed.ledger.live) == ["countries", "totals"]
+        assert installed.wrong() == []
+        installed.batch()
+        assert sorted(installed.ledger.live) == ["countries", "everything", "totals"]
+        assert installed.wrong() == []
+        modes = {segment.view: segment.mode for segment in installed.ledger.segments.values()}
+        assert modes[installed.ledger.live["everything"]] == "full"
+        installed.send(make_events(40, 62, first=120))
+        installed.wait_committed()
+        assert installed.wrong() == []
+
+
+def test_a_changed_view_answers_as_before_until_its_successor_is_published(installed: Installed) -> None:
+    source = make_source(installed.topic)
+    countries, totals = make_views(source)[1:]
+    installed.apply(countries, totals)
+    with installed.speed():
+        installed.send(make_events(60, 70))
+        installed.wait_committed()
+        installed.batch()
+        old = installed.ledger.live["totals"]
+        measures = {"lines": Count(where="quantity > 0"), "units": Sum("quantity")}
+        installed.apply(countries, View("totals", source=source, measures=measures))
+        installed.send(make_events(30, 71, first=60))
+        installed.wait_committed()
+        assert installed.ledger.live["totals"] == old
+        assert installed.wrong() == []
+        installed.batch()
+        assert installed.ledger.live["totals"] != old
+        installed.send(make_events(30, 72, first=90))
+        installed.wait_committed()
+        sold = [fact.quantity for fact in count_events(installed.records()) if fact.quantity is not None]
+        expected = {"lines": sum(quantity > 0 for quantity in sold), "units": sum(sold)}
+        assert installed.answers("totals") == {((), None): expected}
+        assert installed.wrong("countries") == []
+        assert old in installed.ledger.definitions, "an older version is answered by it"
+
+
+def test_a_column_added_to_the_schema_is_decoded_from_the_records_already_archived(
+    installed: Installed,
+) -> None:
+    countries, totals = few_views(make_source(installed.topic))
+    installed.apply(countries, totals)
+
+    def send(count: int, first: int) -> None:
+        installed.send({**event, "extra": 2} for event in make_events(count, 80 + first, first))
+
+    send(50, 0)
+    installed.batch()
+    source: Source = make_source(installed.topic, schema=totals.source.schema + ", extra int")
+    countries, totals = make_views(source)[1:]
+    extras = View("extras", source=source, measures={"sum": Sum("extra")})
+    with installed.speed():
+        installed.apply(countries, totals, extras)
+        send(30, 50)
+        installed.wait_committed()
+        assert installed.wrong() == []
+        assert installed.batch()["mode"] == "redecode"
+        assert installed.answers("extras") == {((), None): {"sum": 160}}
+        send(20, 80)
+        installed.wait_committed()
+        assert installed.answers("extras") == {((), None): {"sum": 200}}
+        assert installed.wrong("countries", "totals") == []
+
+
+def test_kept_buckets_alone_answer_from_a_publish_on(installed: Installed) -> None:
+    source = make_source(installed.topic)
+    recent = View("recent", source=source, bucket=hours(1), keep=hours(6), measures={"lines": Count()})
+    installed.apply(recent)
+
+    def lines(floor: int | None) -> Answers:
+        found: dict[Any, int] = {}
+        for fact in count_events(installed.records()):
+            bucket = fact.order[0] // HOUR * HOUR
+            if floor is None or bucket >= floor:
+                found[(), bucket] = found.get(((), bucket), 0) + 1
+        return {place: {"lines": count} for place, count in found.items()}
+
+    with installed.speed():
+        installed.send(make_events(100, 90))
+        installed.wait_committed()
+        assert installed.answers("recent") == lines(None)
+        installed.batch()
+        latest = max(fact.order[0] for fact in count_events(installed.records()))
+        floor = (latest - 6 * HOUR) // HOUR * HOUR
+        assert installed.ledger.version.floors == {installed.ledger.live["recent"]: floor}
+        assert installed.answers("recent") == lines(floor)
+        installed.send(make_events(100, 91, first=100))  # late ones too
+        installed.wait_committed()
+        latest = max(fact.order[0] for fact in count_events(installed.records()))
+        assert installed.answers("recent") == lines(floor)
+        installed.batch()
+        after = (latest - 6 * HOUR) // HOUR * HOUR
+        assert after >= floor
+        assert installed.answers("recent") == lines(after)
+    installed.batch(full=True)
+    assert installed.answers("recent") == lines(after)
+
+
+def test_an_older_version_answers_at_its_own_cut(installed: Installed) -> None:
+    installed.apply_few()
+    cuts = []
+    for number in range(4):
+        installed.send(make_events(30, 100 + number, first=30 * number))
+        installed.batch()
+        cuts.append(installed.ledger.version.cut)
+    assert [version.id for version in installed.ledger.versions] == [2, 3, 4]
+    for version, cut in zip((2, 3, 4), cuts[1:], strict=True):
+        facts = count_events(installed.records(cut))
+        assert len(facts) == 30 * version
+        for view in ("countries", "totals"):
+            assert differences(naive_answers(view, facts), installed.answers(view, version)) == []

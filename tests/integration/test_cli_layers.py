@@ -1,0 +1,165 @@
+"""The whole installation by its commands: `up`, and what its users do while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from command import Up, processes_of, up
+from installed import wait_for
+
+from tideline.simulate import shop_catalog
+
+pytestmark = pytest.mark.slow
+FIELDS = {
+    *("ready", "kafka", "api", "committed", "archived", "published", "lag_events", "generations"),
+    *("batch_version", "last_batch", "dead_letters", "duplicates", "retention_margin"),
+}
+KINDS = ("browse", "cart", "purchase")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """The shop's installation, with a batch run every ten seconds."""
+    folder = tmp_path_factory.mktemp("up")
+    with up(folder, Path(shop_catalog.__file__), "--every", "10s") as running:
+        yield running
+
+
+def write_events(path: Path, count: int, first: int) -> list[dict[str, Any]]:
+    dice = random.Random(first)
+    now = datetime.now(timezone.utc)
+    events = [
+        {
+            "event_id": f"e{first + number}",
+            "kind": dice.choice(KINDS),
+            "customer": f"c{dice.randrange(20)}",
+            "product": f"p{dice.randrange(5)}",
+            "category": dice.choice(["tea", "cups"]),
+            "quantity": dice.randrange(1, 4),
+            "price": f"{dice.randrange(100, 900) / 100:.2f}",
+            "country": dice.choice(["France", "Norway"]),
+            "at": (now - timedelta(seconds=dice.randrange(3600))).isoformat(),
+        }
+        for number in range(count)
+    ]
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return events
+
+
+@pytest.fixture(scope="module")
+def sent() -> list[dict[str, Any]]:
+    """Every event that the tests of this file sent so far."""
+    return []
+
+
+def send(shop: Up, sent: list[dict[str, Any]], folder: Path, count: int, *options: str) -> Any:
+    file = folder / f"events-{len(sent)}.jsonl"
+    sent += write_events(file, count, len(sent))
+    done = shop.run("produce", file, "--source", "shop", "-o", "json", *options)
+    assert done.code == 0, done.err
+    return done.json
+
+
+def by_kind(shop: Up) -> dict[str, int]:
+    """Events by kind, as `tideline query` says over all of the log."""
+    answer = shop.run("query", "funnel", "--window", "all", "--measures", "by_kind", "-o", "json").json
+    found: dict[str, int] = answer["rows"][0]["by_kind"] if answer["rows"] else {}
+    return found
+
+
+def expected(sent: list[dict[str, Any]]) -> dict[str, int]:
+    return {kind: sum(event["kind"] == kind for event in sent) for kind in KINDS}
+
+
+def caught_up(shop: Up) -> bool:
+    status = shop.status()
+    return bool(status["ready"]) and status["lag_events"] == 0
+
+
+def test_it_answers_what_was_sent_and_says_how_it_is(shop: Up, sent: list[Any], tmp_path: Path) -> None:
+    report = send(shop, sent, tmp_path, 300, "--duplicate", "0.1", "--shuffle", "3")
+    assert report["sent"] == 300
+    cut = ",".join(f"{partition}={offset}" for partition, offset in report["end"]["shop"].items())
+    answer = shop.run(
+        "query", "products", "category=tea", "--at-least", f"shop:{cut}", "--timeout", "90", "-o", "json"
+    ).json
+    tea = [event for event in sent if event["category"] == "tea"]
+    assert sum(row["browsed"] for row in answer["rows"]) == sum(event["kind"] == "browse" for event in tea)
+    assert answer["proof"]["cut"]["shop"] == {str(p): offset for p, offset in report["end"]["shop"].items()}
+    wait_for(lambda: shop.status()["batch_version"] >= 1, "a batch run has published")
+    assert by_kind(shop) == expected(sent)
+    status = shop.status()
+    assert status.keys() >= FIELDS
+    assert status["ready"] is True
+    assert status["duplicates"] == {"shop": report["duplicates"]}
+    assert status["last_batch"].keys() >= {"steps", "seconds", "rows", "mode"}
+    assert [step["name"] for step in status["last_batch"]["steps"]][:2] == ["seal", "archive"]
+    assert status["kafka"]["bootstrap"].startswith("127.0.0.1:") or status["kafka"]["bootstrap"].startswith(
+        "localhost:"
+    )
+    with urlopen(f"{status['api']}/v1/views", timeout=10) as answer:
+        assert {view["name"] for view in json.load(answer)["views"]} == {"sales", "products", "funnel"}
+    table = shop.run("status")
+    assert table.code == 0, table.err
+    assert "last batch" in table.out
+
+
+def test_a_speed_layer_that_is_killed_in_mid_stream_changes_no_answer(
+    shop: Up, sent: list[Any], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        pid = wait_for(lambda: (shop.status()["layers"]["speed"] or {}).get("pid"), "the speed layer runs")
+        send(shop, sent, tmp_path, 200)
+        os.kill(pid, signal.SIGKILL)
+        send(shop, sent, tmp_path, 50)
+        wait_for(
+            lambda pid=pid: caught_up(shop) and shop.status()["layers"]["speed"]["pid"] != pid,
+            "another speed layer has caught up",
+        )
+        assert by_kind(shop) == expected(sent)
+
+
+def test_a_second_up_on_the_same_home_is_refused_in_one_line(shop: Up) -> None:
+    catalog = Path(shop_catalog.__file__)
+    refused = shop.run("up", "--catalog", catalog, "--ports", "auto")
+    assert refused.code == 3
+    assert str(shop.home) in refused.line
+    assert str(shop.process.pid) in refused.line
+    busy = shop.run("speed")
+    assert busy.code == 3
+    assert "speed" in busy.line
+    assert shop.process.poll() is None
+
+
+def test_wrong_use_of_a_running_installation_is_one_line(shop: Up, tmp_path: Path) -> None:
+    write_events(tmp_path / "events.jsonl", 1, 0)
+    cases = {
+        ("produce", tmp_path / "events.jsonl", "--source", "nobody"): "nobody",
+        ("produce", tmp_path / "missing.jsonl", "--source", "shop"): "missing.jsonl",
+        ("query", "nothing"): "nothing",
+        ("query", "sales", "land=France"): "land",
+        ("query", "sales", "--window", "90s"): "90s",
+        ("dead-letters", "list", "--source", "nobody"): "nobody",
+    }
+    for words, named in cases.items():
+        done = shop.run(*words)
+        assert (done.code, named in done.line) == (2, True), (words, done.err)
+
+
+def test_it_stops_on_sigterm_and_leaves_no_process(shop: Up, sent: list[Any]) -> None:
+    assert by_kind(shop) == expected(sent)
+    assert len(processes_of(shop.home)) >= 4
+    assert shop.stop() == 0
+    wait_for(lambda: not processes_of(shop.home), "every process is gone", 20)
+    assert by_kind(shop) == expected(sent), "the store answers without them"
+    status = shop.status()
+    assert (status["ready"], status["api"]) == (False, None)

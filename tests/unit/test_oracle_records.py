@@ -1,0 +1,117 @@
+"""The oracle's two witnesses: what Kafka and the master hold must be the same, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import deltalake
+import pyarrow as pa
+import pytest
+
+from tideline.cut import Cut
+from tideline.oracle.events import decode_events
+from tideline.oracle.records import SCHEMA, LogUnreadableError, differences, read_records
+from tideline.runtime.topics import log_end_offsets
+from tideline.source import Source
+
+
+def records(rows: list[tuple[Any, ...]]) -> pa.Table:
+    """(partition, offset, value[, key]) as raw records."""
+    filled = [(p, o, 1_000_000 * o, *(rest[1:] or [None]), rest[0], None) for p, o, *rest in rows]
+    return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in filled], SCHEMA)
+
+
+SAME = [(0, 0, b"a"), (0, 2, b"b"), (1, 5, None)]
+
+
+@pytest.mark.parametrize(
+    ("master", "kafka", "expected"),
+    [
+        (SAME, SAME, []),
+        (SAME[:2], SAME, ["partition 1: 1 records in Kafka, not in the master, offsets 5"]),
+        (SAME, SAME[1:], ["partition 0: 1 records in the master, not in Kafka, offsets 0"]),
+        (SAME, [(0, 0, b"a"), (0, 2, b"B"), (1, 5, None)], ["partition 0: 1 records differ in _value, offsets 2"]),
+        (SAME, [(0, 0, b"a"), (0, 2, b"b"), (1, 5, b"")], ["partition 1: 1 records differ in _value, offsets 5"]),
+        (SAME, [(0, 0, b"a", b"k"), *SAME[1:]], ["partition 0: 1 records differ in _key, offsets 0"]),
+        ([*SAME[:1], *SAME], SAME, ["partition 0: 1 records twice in the master, offsets 0"]),
+    ],
+)
+def test_a_difference_names_partition_and_offsets(master: list[Any], kafka: list[Any], expected: list[str]) -> None:
+    assert list(differences(records(master), records(kafka))) == expected
+
+
+def write_master(path: Path, table: pa.Table) -> None:
+    """A master dataset as Spark writes it: zoned time stamps, and columns that the oracle does not read."""
+    times = table["_timestamp"].cast(pa.timestamp("us", "UTC"))
+    deltalake.write_deltalake(
+        str(path), table.set_column(2, "_timestamp", times).append_column("x", pa.nulls(len(table), pa.int32()))
+    )
+
+
+@pytest.fixture
+def logged(kafka: str, topic: str) -> tuple[str, str, Cut, pa.Table]:
+    """A topic with 40 records in four partitions: bootstrap, name, end, and the records."""
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    for number in range(40):
+        value = None if number == 7 else b'{"n": %d}' % number
+        headers = [("trace", b"x")] if number == 3 else []
+        producer.send(topic, value, b"k", headers, partition=number % 4)
+    producer.flush()
+    producer.close()
+    end = Cut(log_end_offsets(kafka, [topic]))
+    return kafka, topic, end, read_records(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table
+
+
+@pytest.mark.integration
+def test_the_log_is_read_up_to_the_cut(logged: tuple[str, str, Cut, pa.Table]) -> None:
+    bootstrap, topic, end, table = logged
+    assert len(table) == 40
+    cut = Cut({topic: {0: 10, 1: 3, 2: 0}})
+    found = read_records(topic, Cut({topic: {0: 4}}), cut, Cut(), Path("/nowhere"), bootstrap)
+    places = list(zip(found.table["_partition"].to_pylist(), found.table["_offset"].to_pylist(), strict=True))
+    assert places == [(0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (0, 9), (1, 0), (1, 1), (1, 2)]
+    source = Source("s", schema="n int", event_time="_timestamp").resolve()
+    events = decode_events(source, read_records(topic, Cut(), end, Cut(), Path("/nowhere"), bootstrap))
+    assert (events.records, events.events, events.dead, events.duplicates) == (40, 39, 1, 0)
+    assert sorted(events.table["n"].to_pylist()) == [n for n in range(40) if n != 7]
+    assert events.table["_headers"].null_count == 38
+
+
+@pytest.mark.integration
+def test_what_both_hold_is_compared_and_counted(logged: tuple[str, str, Cut, pa.Table], tmp_path: Path) -> None:
+    bootstrap, topic, end, table = logged
+    archived = Cut({topic: {0: 10, 1: 4}})
+    write_master(tmp_path / "good", table)
+    found = read_records(topic, Cut(), end, archived, tmp_path / "good", bootstrap)
+    assert (len(found.table), found.from_kafka, found.from_master, found.twice, found.faults) == (40, 40, 14, 14, ())
+    assert found.table.drop(["_headers"]).equals(table.drop(["_headers"]))
+    values = [b"forged" if place == 5 else value for place, value in enumerate(table["_value"].to_pylist())]
+    write_master(tmp_path / "forged", table.set_column(4, "_value", pa.array(values, pa.binary())))
+    faults = read_records(topic, Cut(), end, archived, tmp_path / "forged", bootstrap).faults
+    assert faults == ("partition 0: 1 records differ in _value, offsets 5",)
+    write_master(tmp_path / "short", table.slice(1))
+    faults = read_records(topic, Cut(), end, archived, tmp_path / "short", bootstrap).faults
+    assert faults == ("partition 0: 1 records in Kafka, not in the master, offsets 0",)
+
+
+@pytest.mark.integration
+def test_what_kafka_has_deleted_comes_from_the_master(logged: tuple[str, str, Cut, pa.Table], tmp_path: Path) -> None:
+    from kafka import KafkaAdminClient, TopicPartition
+
+    bootstrap, topic, end, table = logged
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(topic, 0): 6})
+    admin.close()
+    write_master(tmp_path / "master", table)
+    found = read_records(topic, Cut(), end, end, tmp_path / "master", bootstrap)
+    assert (len(found.table), found.from_kafka, found.twice, found.faults) == (40, 34, 34, ())
+    with pytest.raises(LogUnreadableError) as lost:
+        read_records(topic, Cut(), end, Cut({topic: {0: 5}}), tmp_path / "master", bootstrap)
+    assert lost.value.condition == "LOG_LOST"
+    assert lost.value.params == {"topic": topic, "partition": 0, "start": 6, "archived": 5}
+    with pytest.raises(LogUnreadableError) as missing:
+        read_records(topic, Cut(), end, end, tmp_path / "nothing", bootstrap)
+    assert missing.value.condition == "MASTER_UNREADABLE"
