@@ -19,12 +19,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from batch_layer import delta_log
-from tideline.codec import pack_row
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import OutsideError
-from tideline.keys import key_encoder
 from tideline.ledger import Segment
+from tideline.merge import Row, segment_items
 from tideline.spark.fold import PlannedView
 from tideline.spark.states import merge_states, rows_of, segment_rows
 from tideline.stores import Store
@@ -94,13 +93,7 @@ class Segments:
 
     def _load(self, view: ViewDefinition, space: str, files: Sequence[Path]) -> int:
         """Copies a segment's files into a space of the store, in short transactions; how many rows."""
-        encode = key_encoder(tuple(column.type for column in view.key))
-        items: list[Item] = []
-        for file in files:
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(_READ_ROWS):
-                    items += [(encode(key, bucket), pack_row(key, bucket, states)) for key, bucket, states in rows_of(view, batch)]
-        items.sort()
+        items = segment_items(view, _states(view, files))
         for chunk in _chunks(items, _LOAD_ROWS):
             with self.store.write() as txn:
                 txn.load(space, chunk)
@@ -122,6 +115,14 @@ class Segments:
         for table in self.folder.iterdir() if self.folder.is_dir() else ():
             if table.name not in names:
                 shutil.rmtree(table)
+
+
+def _states(view: ViewDefinition, files: Sequence[Path]) -> Iterator[Row]:
+    """The rows of a segment's files."""
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(_READ_ROWS):
+                yield from rows_of(view, batch)
 
 
 def _to_merge(earlier: Sequence[Segment], rows: int) -> list[Segment]:

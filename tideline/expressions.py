@@ -60,12 +60,13 @@ def check_row_expression(sql: str) -> None:
     found = tokens(sql)
     for token, following in zip(found, [*found[1:], None]):
         name = token.text.lower()
-        if not _is_word(token) or token.token_type is TokenType.IDENTIFIER:
+        called = following is not None and following.token_type is TokenType.L_PAREN
+        if not _is_word(token) or (token.token_type is TokenType.IDENTIFIER and not called):
             continue
         if name in _FORBIDDEN:
             raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=_FORBIDDEN[name],
                                   expected="an expression over the columns of one event")
-        if following is None or following.token_type is not TokenType.L_PAREN or name in _OPERATORS:
+        if not called or name in _OPERATORS:
             if name in ("current_date", "current_timestamp", "current_time", "now", "localtimestamp", "current_user"):
                 raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=name)
             continue
@@ -110,4 +111,10 @@ def names_used(sqls: Iterable[str], known: Iterable[str]) -> set[str]:
 
 def normalise(sql: str) -> str:
     """The expression without differences of spelling: white space, and the case of words outside quotes."""
-    return " ".join(repr(token.text) if token.token_type is TokenType.STRING else token.text.lower() for token in tokens(sql))
+    return " ".join(_normal(token) for token in tokens(sql))
+
+
+def _normal(token: Token) -> str:
+    if token.token_type is TokenType.STRING:
+        return repr(token.text)
+    return f"`{token.text.lower()}`" if not token.text.isidentifier() and _is_word(token) else token.text.lower()

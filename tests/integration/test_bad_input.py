@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from cases import SCHEMA, few_views, make_events, make_source
+from faults import Crash, crash
 from installed import Installed
 
+from batch_layer.archive import Master
+from batch_layer.run import BatchLayer
 from serving_layer.reader import Reader
 from tideline import days
 from tideline.cli.main import main
@@ -141,20 +144,49 @@ def test_dead_letters_are_listed_shown_and_sent_again(applied: Installed, capsys
         assert applied.answers("totals")[(), None]["lines"] == 5
 
 
-def test_a_replayed_dead_letter_becomes_an_event_once_the_schema_takes_it(applied: Installed) -> None:
-    bad = [json.dumps({**GOOD, "id": f"n{number}", "quantity": 3_000_000_000}).encode() for number in range(3)]
-    applied.send(good_events(4, 4))
-    applied.send(bad, partition=0)  # where a replay without a key goes too
-    applied.batch()
-    assert applied.answers("totals")[(), None]["lines"] == 4
-    schema = SCHEMA.replace("quantity int", "quantity bigint")
-    wider = make_source(applied.topic, max_ahead=days(1), schema=schema)
-    applied.apply(*few_views(wider))
-    found = letters(applied, reason="quantity")
-    assert replay(applied.ledger, applied.bootstrap, found) == {"events": 3}
-    assert applied.batch()["mode"] == "redecode"
-    log = applied.ledger.log()[applied.topic]
-    counted = sum(stats.events for stats in log.values()), sum(stats.duplicates for stats in log.values())
-    assert counted == (7, 3), "decoded where they lie; what was sent again repeats their ids"
-    assert applied.answers("totals")[(), None]["lines"] == 7
-    assert dead(applied) == {}
+def test_a_dead_letter_is_listed_once_while_the_master_is_ahead_of_the_ledger(
+    applied: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with applied.speed():
+        applied.send([*good_events(3, 5), b"junk", b"\xff"])
+        applied.wait_committed()
+        before = letters(applied)
+        with monkeypatch.context() as patch:
+            crash(patch, Master, "_write", after=True)
+            with pytest.raises(Crash):
+                applied.batch()
+        assert letters(applied) == before
+        assert len(before) == 2
+
+
+def test_a_replayed_dead_letter_becomes_an_event_once_the_schema_takes_it(
+    applied: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [but(id=f"n{number}", quantity=3_000_000_000) for number in range(3)]
+    with applied.speed():
+        applied.send(good_events(4, 4))
+        applied.send(bad, partition=0)  # where a replay without a key goes too
+        applied.wait_committed()
+        applied.batch()
+        assert applied.answers("totals")[(), None]["lines"] == 4
+        schema = SCHEMA.replace("quantity int", "quantity bigint")
+        applied.apply(*few_views(make_source(applied.topic, max_ahead=days(1), schema=schema)))
+        archive = BatchLayer._archive
+
+        def replay_first(*args: Any) -> int:
+            found = letters(applied, reason="quantity")
+            assert replay(applied.ledger, applied.bootstrap, found) == {"events": 3}
+            applied.send(good_events(1, 6))
+            applied.wait_committed()
+            return archive(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchLayer, "_archive", replay_first)
+            assert applied.batch()["mode"] == "redecode"
+        for _ in range(2):  # beside the generation, then without it
+            log = applied.ledger.log()[applied.topic].values()
+            counted = sum(stats.events for stats in log), sum(stats.duplicates for stats in log)
+            assert counted == (8, 3), "decoded where they lie; what was sent again repeats their ids"
+            assert applied.answers("totals")[(), None]["lines"] == 8
+            applied.batch()
+        assert dead(applied) == {}

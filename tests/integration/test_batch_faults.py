@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
 
 import pytest
 from cases import count_events, make_events
 from deltalake import DeltaTable
+from faults import Crash, crash
 from installed import Installed
 
 from batch_layer import delta_log
@@ -18,11 +17,6 @@ from batch_layer.run import BatchLayer
 from batch_layer.segments import Segments
 from tideline.cut import Cut
 from tideline.errors import ChecksumError
-
-
-class Crash(Exception):
-    """The end of the process, as a test plays it."""
-
 
 STEPS = [
     (BatchLayer, "_seal"),
@@ -34,18 +28,6 @@ STEPS = [
     (BatchLayer, "_publish"),
     (BatchLayer, "_expire"),
 ]
-
-
-def crash(patch: pytest.MonkeyPatch, owner: type, name: str, after: bool) -> None:
-    """Makes a step raise Crash, before it does anything or when it is done."""
-    real: Callable[..., Any] = getattr(owner, name)
-
-    def step(*args: Any, **options: Any) -> Any:
-        if after:
-            real(*args, **options)
-        raise Crash(name)
-
-    patch.setattr(owner, name, step)
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["beside the speed layer", "without the speed layer"])

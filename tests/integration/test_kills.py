@@ -16,7 +16,7 @@ from installed import wait_for
 
 import tideline as tl
 from tideline.cut import Cut
-from tideline.oracle.verification import verify
+from tideline.oracle import verify
 from tideline.runtime.topics import log_end_offsets
 from tideline.simulate import shop_catalog
 from tideline.simulate.shop import Shop, run_shop

@@ -131,9 +131,7 @@ def source(kind: str, **options: Any) -> SourceDefinition:
     return Source("s", schema=f"v {kind}", event_time="_timestamp", **options).resolve()
 
 
-def layers(
-    definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP
-) -> list[list[Any] | None]:
+def layers(definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP) -> list[list[Any] | None]:
     """What the layers make of the records: wire values of the columns, None for a dead letter."""
     times = pa.array([stamp] * len(values), pa.timestamp("us", "UTC"))
     columns, reasons = decode_values(definition, values, times)
@@ -147,17 +145,13 @@ def layers(
     ]
 
 
-def oracle(
-    definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP
-) -> list[list[Any] | None]:
+def oracle(definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP) -> list[list[Any] | None]:
     """What the oracle makes of them, in the same form."""
     found: list[list[Any] | None] = []
     for value in values:
         try:
             row = read_event(definition, value, stamp)
-            found.append(
-                [to_wire(column.type, item) for column, item in zip(definition.schema, row, strict=True)]
-            )
+            found.append([to_wire(column.type, item) for column, item in zip(definition.schema, row, strict=True)])
         except Refused:
             found.append(None)
     return found
@@ -235,20 +229,13 @@ def test_both_decoders_agree_on_any_json(kind: str, texts: list[str]) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    kind=st.sampled_from(["decimal(10,2)", "decimal(38,10)", "timestamp", "int", "string"]), data=st.data()
-)
+@given(kind=st.sampled_from(["decimal(10,2)", "decimal(38,10)", "timestamp", "int", "string"]), data=st.data())
 def test_a_whole_column_converts_as_its_values_do(kind: str, data: st.DataObject) -> None:
     texts = {"timestamp": TIMES.map(json.dumps), "int": st.integers(-(2**32), 2**32).map(str)}.get(
         kind,
-        st.text(max_size=5).map(json.dumps)
-        if kind == "string"
-        else st.one_of(NUMBERS, NUMBERS.map(json.dumps)),
+        st.text(max_size=5).map(json.dumps) if kind == "string" else st.one_of(NUMBERS, NUMBERS.map(json.dumps)),
     )
-    values = [
-        record(text)
-        for text in data.draw(st.lists(st.one_of(st.just("null"), texts), min_size=1, max_size=8))
-    ]
+    values = [record(text) for text in data.draw(st.lists(st.one_of(st.just("null"), texts), min_size=1, max_size=8))]
     column = Column("v", parse_type(kind))
     expected = []
     for value in values:
@@ -303,9 +290,7 @@ def test_event_times_are_bounded_by_the_record_s_own(shift: int) -> None:
 
 def test_the_oracle_counts_repeats_within_the_horizon() -> None:
     decoder = PartitionDecoder(source("int", event_id="v", horizon=2))
-    for index, (offset, text) in enumerate(
-        [(0, "1"), (2, "1"), (3, "2"), (4, "1"), (7, "1"), (8, '"x"'), (9, "null")]
-    ):
+    for index, (offset, text) in enumerate([(0, "1"), (2, "1"), (3, "2"), (4, "1"), (7, "1"), (8, '"x"'), (9, "null")]):
         decoder.add(index, offset, STAMP, record(text))
     assert decoder.found.positions == [0, 2, 4]
     assert (decoder.found.events, decoder.found.duplicates, decoder.found.dead) == (3, 2, 2)

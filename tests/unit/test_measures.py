@@ -85,9 +85,7 @@ def rows_of(kind: str) -> st.SearchStrategy[list[Row]]:
         st.integers(0, 3),
         st.integers(0, 2),
     )
-    return st.lists(one, max_size=12).map(
-        lambda rows: [replace(row, offset=index) for index, row in enumerate(rows)]
-    )
+    return st.lists(one, max_size=12).map(lambda rows: [replace(row, offset=index) for index, row in enumerate(rows)])
 
 
 def states_of(measure: Measure, kind: str) -> st.SearchStrategy[Any]:
@@ -130,10 +128,7 @@ def test_merge_is_associative_and_commutative(measure: Measure, kind: str) -> No
     @given(rows_of(kind), rows_of(kind), rows_of(kind))
     def law(a: list[Row], b: list[Row], c: list[Row]) -> None:
         # Three parts of one log: no two rows stand at the same place.
-        b, c = (
-            [replace(row, partition=row.partition + shift) for row in part]
-            for part, shift in ((b, 10), (c, 20))
-        )
+        b, c = ([replace(row, partition=row.partition + shift) for row in part] for part, shift in ((b, 10), (c, 20)))
         x, y, z = (fold(measure, part) for part in (a, b, c))
         left, right = measure.merge(measure.merge(x, y), z), measure.merge(x, measure.merge(y, z))
         assert close(measure, left, right, a + b + c)
@@ -232,9 +227,7 @@ PRESENT: list[tuple[Measure, str, list[Any], Any]] = [
 @pytest.mark.parametrize(("measure", "kind", "values", "expected"), PRESENT)
 def test_answers(measure: Measure, kind: str, values: list[Any], expected: Any) -> None:
     measure = measure.resolve(parse_type(kind))
-    assert (
-        measure.present(fold(measure, [Row(value, offset=i) for i, value in enumerate(values)])) == expected
-    )
+    assert measure.present(fold(measure, [Row(value, offset=i) for i, value in enumerate(values)])) == expected
 
 
 def test_nan_is_the_largest_number_on_either_side_of_a_merge() -> None:
@@ -250,8 +243,7 @@ def test_nan_is_the_largest_number_on_either_side_of_a_merge() -> None:
 
 def test_ties_in_time_go_by_partition_then_offset() -> None:
     rows = [
-        Row(value, at=5, partition=p, offset=o)
-        for value, p, o in (("a", 1, 9), ("b", 0, 7), ("c", 1, 2), ("d", 0, 8))
+        Row(value, at=5, partition=p, offset=o) for value, p, o in (("a", 1, 9), ("b", 0, 7), ("c", 1, 2), ("d", 0, 8))
     ]
     for measure, expected in ((First("x"), "b"), (Last("x"), "a")):
         resolved = measure.resolve(parse_type("string"))
@@ -277,8 +269,7 @@ def test_sketches_of_many_keys_stay_within_their_standard_error_together() -> No
     errors = []
     for key in range(60):
         parts = [
-            fold(measure, [Row(f"{key}-{value}") for value in range(start, start + 1500)])
-            for start in (0, 1000, 2500)
+            fold(measure, [Row(f"{key}-{value}") for value in range(start, start + 1500)]) for start in (0, 1000, 2500)
         ]
         state = measure.zero()
         for part in parts:

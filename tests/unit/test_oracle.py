@@ -292,7 +292,10 @@ def test_rejects_are_counted_and_left_out() -> None:
 
 @pytest.mark.integration
 def test_spark_computes_what_does_not_translate(tmp_path: Path) -> None:
-    names = {"back": First("reverse(c)", input=TYPES["c"]), "half": Sum("n / cast(d as double)", input=parse_type("double"))}
+    names = {
+        "back": First("reverse(c)", input=TYPES["c"]),
+        "half": Sum("n / cast(d as double)", input=parse_type("double")),
+    }
     definition = view(
         measures={"rows": Count(), **names, "seen": Last("at", input=TYPES["at"])},
         key=(),

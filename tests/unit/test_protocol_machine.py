@@ -227,10 +227,12 @@ def chosen_seed() -> int:
     return start
 
 
+@pytest.mark.timeout(900)
 def test_every_answer_equals_the_naive_fold_after_any_steps() -> None:
     run(Protocol, EXAMPLES, chosen_seed(), (Phase.generate, Phase.shrink))
 
 
+@pytest.mark.timeout(900)
 def test_the_same_holds_over_lmdb() -> None:
     run(ProtocolOnDisk, 60, chosen_seed(), (Phase.generate,))
 

@@ -45,11 +45,7 @@ def _value(index: int) -> str:
 def _double(index: int, measure: Measure) -> str:
     """The value as the nearest double."""
     value = _value(index)
-    return (
-        f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)"
-        if measure.resolved.is_decimal
-        else f"CAST({value} AS DOUBLE)"
-    )
+    return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)" if measure.resolved.is_decimal else f"CAST({value} AS DOUBLE)"
 
 
 def _count(index: int, measure: Any) -> Aggregate:
@@ -115,9 +111,7 @@ _AGGREGATES: dict[type[Measure], Callable[[int, Any], Aggregate]] = {
     Last: _edge("max"),
     Quantiles: _quantiles,
     CountBy: lambda index, _: Aggregate("NULL", weight="1"),
-    TopK: lambda index, measure: Aggregate(
-        "NULL", weight=f"coalesce(g{index}, 0)" if measure.weight else "1"
-    ),
+    TopK: lambda index, measure: Aggregate("NULL", weight=f"coalesce(g{index}, 0)" if measure.weight else "1"),
     ApproxDistinct: lambda index, _: Aggregate(f"count(DISTINCT {_value(index)})", distinct=True),
 }
 
@@ -132,6 +126,4 @@ def aggregate_of(index: int, measure: Measure) -> Aggregate:
 def category_counts(index: int, by: str, weight: str) -> str:
     """SQL of the counts by group and category."""
     value = _value(index)
-    return (
-        f"SELECT {by}, {value}, sum({weight}) FROM grouped WHERE {value} IS NOT NULL GROUP BY {by}, {value}"
-    )
+    return f"SELECT {by}, {value}, sum({weight}) FROM grouped WHERE {value} IS NOT NULL GROUP BY {by}, {value}"

@@ -57,9 +57,7 @@ class Term:
     def needs(self, *kinds: ColumnType) -> Term:
         """This term, if it has one of the types. Raises Untranslatable."""
         if self.type not in kinds:
-            raise Untranslatable(
-                f"{self.type.sql} where {' or '.join(kind.sql for kind in kinds)} is expected"
-            )
+            raise Untranslatable(f"{self.type.sql} where {' or '.join(kind.sql for kind in kinds)} is expected")
         return self
 
 
@@ -173,9 +171,7 @@ def times(left: Term, right: Term) -> Term:
     if left.type.is_decimal != right.type.is_decimal and DOUBLE not in (left.type, right.type):
         left, right = _as_decimal(left), _as_decimal(right)
     if left.type.is_decimal and right.type.is_decimal:
-        kind = ColumnType(
-            "decimal", left.type.precision + right.type.precision + 1, left.type.scale + right.type.scale
-        )
+        kind = ColumnType("decimal", left.type.precision + right.type.precision + 1, left.type.scale + right.type.scale)
         return _exact("*", left, right, kind, widen=False)
     kind, [left, right] = common(left, right)
     return _binary(left, right, f"({left.sql} * {right.sql})", kind, kind.is_integer)

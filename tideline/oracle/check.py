@@ -57,9 +57,7 @@ class _Findings:
 def _readable(view: ViewDefinition, key: RowKey | None) -> tuple[dict[str, Any], Any]:
     if key is None:
         return {ALL_KEYS: ""}, None
-    return {c.name: _read(c, value) for c, value in zip(view.key, key[0], strict=True)}, from_wire(
-        TIMESTAMP, key[1]
-    )
+    return {c.name: _read(c, value) for c, value in zip(view.key, key[0], strict=True)}, from_wire(TIMESTAMP, key[1])
 
 
 def _read(column: Column, value: Any) -> Any:

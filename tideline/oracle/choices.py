@@ -50,12 +50,8 @@ def choose(pairs: Sequence[tuple[Term, Term]], default: Term | None) -> Term:
     default = default or NULL
     kind, values = common(*(value for _, value in pairs), default)
     tests = [test.needs(BOOLEAN) for test, _ in pairs]
-    branches = " ".join(
-        f"WHEN {test.sql} THEN {value.sql}" for test, value in zip(tests, values[:-1], strict=True)
-    )
-    return NULL.to(
-        f"(CASE {branches} ELSE CAST({values[-1].sql} AS {duck_type(kind)}) END)", kind, *tests, *values
-    )
+    branches = " ".join(f"WHEN {test.sql} THEN {value.sql}" for test, value in zip(tests, values[:-1], strict=True))
+    return NULL.to(f"(CASE {branches} ELSE CAST({values[-1].sql} AS {duck_type(kind)}) END)", kind, *tests, *values)
 
 
 def coalesce(terms: Sequence[Term]) -> Term:

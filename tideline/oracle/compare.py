@@ -157,9 +157,7 @@ def check_sketches(measure: ApproxDistinct, pairs: Sequence[tuple[int, int]], un
     large = [(expected, found) for expected, found in pairs if expected > small(measure)]
     if not large:
         return True, 0.0
-    mean_square = math.sqrt(
-        sum(((found - expected) / expected) ** 2 for expected, found in large) / len(large)
-    )
+    mean_square = math.sqrt(sum(((found - expected) / expected) ** 2 for expected, found in large) / len(large))
     independent = max(1.0, min(len(large), union / max(expected for expected, _ in large)))
     limit = sigma(measure) * (1 + 4 / math.sqrt(2 * independent))
     return mean_square <= limit, f"root mean square error of at most {limit:.4f}, not {mean_square:.4f}"

@@ -25,9 +25,7 @@ DEEPEST = 100
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _DECIMAL = re.compile(r"-?\d{1,400}(\.\d{1,400})?([eE][-+]?\d{1,3})?", re.ASCII)
 _DAY = r"(\d{4})-(\d\d)-(\d\d)"
-_MOMENT = re.compile(
-    _DAY + r"[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|([-+])(\d\d):(\d\d))?", re.ASCII
-)
+_MOMENT = re.compile(_DAY + r"[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?(Z|([-+])(\d\d):(\d\d))?", re.ASCII)
 _DATE = re.compile(_DAY, re.ASCII)
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _FIRST_DAY = dt.date(1970, 1, 1).toordinal()
@@ -63,9 +61,7 @@ def read_object(value: bytes | None) -> dict[str, Any]:
     if len(value) > LARGEST_VALUE:
         raise Refused("too large")
     try:
-        found = json.loads(
-            str(value, "utf-8"), object_pairs_hook=_fields, parse_float=Fraction, parse_constant=_no
-        )
+        found = json.loads(str(value, "utf-8"), object_pairs_hook=_fields, parse_float=Fraction, parse_constant=_no)
     except (ValueError, RecursionError) as error:
         raise Refused(f"no JSON: {error}") from None
     if not isinstance(found, dict):
@@ -198,10 +194,7 @@ _READ: dict[str, Callable[[ColumnType, Any], Any]] = {
 def read_event(source: SourceDefinition, value: bytes | None, stamp: int) -> list[Any]:
     """The values of the schema's columns. `stamp` is the record's time in microseconds. Raises Refused."""
     found = read_object(value)
-    row = [
-        None if found.get(c.name) is None else _READ[c.type.name](c.type, found[c.name])
-        for c in source.schema
-    ]
+    row = [None if found.get(c.name) is None else _READ[c.type.name](c.type, found[c.name]) for c in source.schema]
     names = [column.name for column in source.schema]
     if source.event_id is not None and row[names.index(source.event_id)] is None:
         raise Refused("no id")

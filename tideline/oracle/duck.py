@@ -96,9 +96,7 @@ class Duck:
 
     def load_rows(self, files: str) -> None:
         """Fill the table `rows` from Parquet files."""
-        self.db.execute(
-            "CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM read_parquet($files)", {"files": files}
-        )
+        self.db.execute("CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM read_parquet($files)", {"files": files})
 
     def aggregate(self, view: ViewDefinition, floor: int | None) -> Expected:
         """The view from the table `rows`, without the buckets before `floor`."""
@@ -117,9 +115,7 @@ class Duck:
         rows = self._scalars(view, by, parts)
         for index, part in enumerate(parts):
             if part.weight is not None:
-                for *group, category, count in self.db.execute(
-                    category_counts(index, by, part.weight)
-                ).fetchall():
+                for *group, category, count in self.db.execute(category_counts(index, by, part.weight)).fetchall():
                     rows[self._key(view, group)][index][category] = count
         distinct = {
             name: self._one(f"SELECT count(DISTINCT v{index}) FROM grouped")
@@ -137,8 +133,7 @@ class Duck:
         while chunk := cursor.fetchmany(10_000):
             for row in chunk:
                 values = [
-                    {} if part.weight is not None else value
-                    for part, value in zip(parts, row[width:], strict=True)
+                    {} if part.weight is not None else value for part, value in zip(parts, row[width:], strict=True)
                 ]
                 rows[self._key(view, row[:width])] = values
         return rows

@@ -52,9 +52,7 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     table = records.table
     decoders: dict[int, PartitionDecoder] = {}
     names = ("_partition", "_offset", "_timestamp", "_value")
-    for index, (partition, offset, stamp, value) in enumerate(
-        zip(*(table[n].to_pylist() for n in names), strict=True)
-    ):
+    for index, (partition, offset, stamp, value) in enumerate(zip(*(table[n].to_pylist() for n in names), strict=True)):
         decoder = decoders.get(partition)
         if decoder is None:
             decoder = decoders[partition] = PartitionDecoder(source)
@@ -64,16 +62,8 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     arrays: list[Any] = []
     for place, column in enumerate(source.schema):
         kind = arrow_type(column.type)
-        raw = (
-            pa.int64()
-            if column.type.name == "timestamp"
-            else pa.int32()
-            if column.type.name == "date"
-            else kind
-        )
-        arrays.append(
-            pa.chunked_array([pa.array(part.columns[place], raw) for part in found], raw).cast(kind)
-        )
+        raw = pa.int64() if column.type.name == "timestamp" else pa.int32() if column.type.name == "date" else kind
+        arrays.append(pa.chunked_array([pa.array(part.columns[place], raw) for part in found], raw).cast(kind))
     kept = table.select(["_partition", "_offset", "_timestamp", "_key", "_headers"]).take(positions)
     stamps = kept["_timestamp"]
     columns = [column.name for column in source.schema]

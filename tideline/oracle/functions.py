@@ -16,9 +16,7 @@ _UNITS = ("MICROSECOND", "MILLISECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK
 
 def _count(term: Term | None, least: int) -> str:
     """The value of a literal whole number."""
-    digits = (
-        term.sql.removeprefix("CAST(").partition(" ")[0] if term and term.literal and term.type == INT else ""
-    )
+    digits = term.sql.removeprefix("CAST(").partition(" ")[0] if term and term.literal and term.type == INT else ""
     if not digits.isdigit() or int(digits) < least:
         raise Untranslatable("a position or length that is no literal number")
     return digits
@@ -74,9 +72,7 @@ def _extremes(function: str) -> Callable[[Term, list[Term]], Term]:
     return apply
 
 
-def _clock(
-    function: str, kinds: tuple[Any, ...] = (DATE, TIMESTAMP), shift: int = 0
-) -> Callable[[Term], Term]:
+def _clock(function: str, kinds: tuple[Any, ...] = (DATE, TIMESTAMP), shift: int = 0) -> Callable[[Term], Term]:
     """A field of a time, an int; `shift` brings DuckDB's count of weekdays to Spark's."""
     suffix = f" + ({shift})" if shift else ""
     return lambda this: this.needs(*kinds).to(f"CAST({function}({this.sql}){suffix} AS INTEGER)", INT)

@@ -33,8 +33,7 @@ class Input:
 def inputs_of(view: ViewDefinition) -> list[Input]:
     """A view's inputs."""
     found = [
-        Input(f"k{i}", sql, column.type)
-        for i, (column, sql) in enumerate(zip(view.key, view.key_sql, strict=True))
+        Input(f"k{i}", sql, column.type) for i, (column, sql) in enumerate(zip(view.key, view.key_sql, strict=True))
     ]
     for index, measure in enumerate(view.measures.values()):
         found += _measure_inputs(view, index, measure)

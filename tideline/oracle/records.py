@@ -72,9 +72,7 @@ class Records:
     faults: tuple[str, ...] = field(default=())
 
 
-def read_records(
-    topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, bootstrap: str | None
-) -> Records:
+def read_records(topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, bootstrap: str | None) -> Records:
     """The topic's records in [begin, end). Raises LogUnreadableError, KafkaFault."""
     starts = _kafka_starts(topic, bootstrap)
     kept = Cut({topic: {p: min(archived.offset(topic, p), end.offset(topic, p)) for p in end.offsets(topic)}})
@@ -104,9 +102,7 @@ def _check_whole(topic: str, begin: Cut, end: Cut, kept: Cut, starts: Mapping[in
         reached = max(kept.offset(topic, partition), begin.offset(topic, partition))
         start = starts.get(partition)
         if reached < last and (start is None or start > reached):
-            raise LogUnreadableError(
-                "LOG_LOST", topic=topic, partition=partition, start=start, archived=reached
-            )
+            raise LogUnreadableError("LOG_LOST", topic=topic, partition=partition, start=start, archived=reached)
 
 
 def _where(table: pa.Table, holds: Callable[[int, npt.NDArray[np.int64]], Any]) -> pa.Array:
@@ -120,9 +116,7 @@ def _where(table: pa.Table, holds: Callable[[int, npt.NDArray[np.int64]], Any]) 
 
 
 def _read_master(path: Path, topic: str, begin: Cut, kept: Cut) -> pa.Table:
-    wanted = {
-        p: (begin.offset(topic, p), o) for p, o in kept.offsets(topic).items() if o > begin.offset(topic, p)
-    }
+    wanted = {p: (begin.offset(topic, p), o) for p, o in kept.offsets(topic).items() if o > begin.offset(topic, p)}
     if not wanted:
         return SCHEMA.empty_table()
     try:
@@ -132,9 +126,7 @@ def _read_master(path: Path, topic: str, begin: Cut, kept: Cut) -> pa.Table:
     except Exception as error:
         raise LogUnreadableError("MASTER_UNREADABLE", path=str(path), reason=str(error)[:300]) from error
     times = found["_timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-    found = found.set_column(found.schema.get_field_index("_timestamp"), "_timestamp", times).select(
-        SCHEMA.names
-    )
+    found = found.set_column(found.schema.get_field_index("_timestamp"), "_timestamp", times).select(SCHEMA.names)
     found = found.cast(SCHEMA)
     low = {p: bounds[0] for p, bounds in wanted.items()}
     high = {p: bounds[1] for p, bounds in wanted.items()}
@@ -177,9 +169,7 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
             if open_ and time.monotonic() > deadline:
                 reached = {p: consumer.position(places[p]) for p in open_}
                 wanted = {p: end.offset(topic, p) for p in open_}
-                raise LogUnreadableError(
-                    "LOG_STALLED", topic=topic, seconds=PATIENCE, reached=reached, wanted=wanted
-                )
+                raise LogUnreadableError("LOG_STALLED", topic=topic, seconds=PATIENCE, reached=reached, wanted=wanted)
     finally:
         consumer.close()
     return pa.concat_tables([_table(p, parts[p], end.offset(topic, p)) for p in sorted(parts)])
@@ -195,9 +185,7 @@ def _table(partition: int, records: Sequence[Any], end: int) -> pa.Table:
         [r.value for r in kept],
         [[{"key": k, "value": v} for k, v in r.headers] if r.headers else None for r in kept],
     ]
-    return pa.Table.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
-    )
+    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
 def differences(master: pa.Table, kafka: pa.Table) -> Iterator[str]:
@@ -221,9 +209,7 @@ def differences(master: pa.Table, kafka: pa.Table) -> Iterator[str]:
         old, new = old.take(pa.array(here)), new.take(pa.array(there))
         for name in _COMPARED:
             left, right = old[name], new[name]
-            equal = pc.or_kleene(
-                pc.fill_null(pc.equal(left, right), False), pc.and_(left.is_null(), right.is_null())
-            )
+            equal = pc.or_kleene(pc.fill_null(pc.equal(left, right), False), pc.and_(left.is_null(), right.is_null()))
             wrong = same[~equal.combine_chunks().to_numpy(zero_copy_only=False)] if len(same) else same
             if len(wrong):
                 yield f"partition {partition}: {len(wrong)} records differ in {name}, offsets {_few(wrong)}"

@@ -113,9 +113,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether something was compared and all of it is equal."""
-        return (
-            self.keys > 0 and all(view.ok for view in self.views) and not any(log.faults for log in self.logs)
-        )
+        return self.keys > 0 and all(view.ok for view in self.views) and not any(log.faults for log in self.logs)
 
     def to_json(self) -> dict[str, Any]:
         """`{"equal", "keys", "seconds", "views", "logs"}`."""
@@ -192,11 +190,7 @@ class Report:
         if not self.keys:
             return "nothing was compared"
         wrong = [view.view for view in self.views if not view.ok]
-        where = (
-            f"views that do not equal a recompute: {', '.join(wrong)}"
-            if wrong
-            else "the log's two copies differ"
-        )
+        where = f"views that do not equal a recompute: {', '.join(wrong)}" if wrong else "the log's two copies differ"
         return f"{where} ({self.seconds:.1f} s)"
 
 

@@ -142,9 +142,7 @@ class Translator:
         this, pattern = self._args(node, "this", "expression", also=("negate",))
         if not pattern.literal:
             raise Untranslatable("like with a pattern that is no literal")
-        found: Term = this.needs(STRING).to(
-            f"({this.sql} LIKE {pattern.needs(STRING).sql})", BOOLEAN, pattern
-        )
+        found: Term = this.needs(STRING).to(f"({this.sql} LIKE {pattern.needs(STRING).sql})", BOOLEAN, pattern)
         return found.to(f"(NOT {found.sql})", BOOLEAN) if node.args.get("negate") else found
 
     def _in(self, node: Any) -> Term:

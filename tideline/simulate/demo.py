@@ -89,7 +89,7 @@ class Demo:
         tell("query", self._query(stack))
 
     def _verify(self, stack: Stack, tell: Callable[[str, str], None]) -> bool:
-        from tideline.oracle.verify import verify
+        from tideline.oracle import verify
 
         report = verify(self.home.path, bootstrap=stack.bootstrap)
         for view in report.views:

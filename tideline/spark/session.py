@@ -16,6 +16,8 @@ _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.adaptive.enabled": "false",
+    # It may compute a shared expression ahead of the TryEval that is to catch its error, and so end the job.
+    "spark.sql.subexpressionElimination.enabled": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     # A sketch in a view makes Spark aggregate in object hash maps, which fall back to sorting at 128 groups by default.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000000",
