@@ -13,6 +13,8 @@ import json
 import random
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_layer.run import BatchLayer
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from speed_layer.layer import SpeedLayer
 from speed_layer.stream import SpeedQuery
@@ -37,6 +39,7 @@ from tideline.produce import Sender, produce_raw
 from tideline.runtime.broker import Broker
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session
+from tideline.runtime.jars import spark_jars
 from tideline.runtime.stack import Stack
 from tideline.runtime.topics import log_end_offsets
 from tideline.settings import Settings
@@ -126,47 +129,74 @@ class Bench:
         store.close()
         return seconds
 
-    def by_hand(self, topic: str) -> float:
-        """The same views as a stateful Structured Streaming job with RocksDB, results thrown away."""
-        self.spark.conf.set("spark.sql.streaming.stateStore.providerClass",
-                            "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider")
-        for name in ("checkpointFileManagerClass", "checkpoint.fileChecksum.enabled"):
-            self.spark.conf.unset(f"spark.sql.streaming.{name}")
-        rows = (self.spark.readStream.format("kafka").option("kafka.bootstrap.servers", self.bootstrap).option("subscribe", topic)
-                .option("startingOffsets", "earliest").option("maxOffsetsPerTrigger", 400_000).load())
-        event = rows.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("e")).select("e.*")
-        totals = [F.count("*").alias("lines"), F.sum("quantity").alias("quantity"), F.max("price").alias("largest")]
-        revenue = [F.count("*").alias("lines"), F.sum(F.expr("quantity * price")).alias("revenue")]
-        folder = self.home.path / f"hand-{time.monotonic_ns()}"
-        began = time.monotonic()
-        queries = [
-            self._start(event.groupBy("product").agg(*totals), folder / "a"),
-            self._start(event.groupBy("country", F.window("sold_at", "1 hour")).agg(*revenue), folder / "b")]
-        for query in queries:
-            query.awaitTermination()
-        seconds = time.monotonic() - began
-        shutil.rmtree(folder, ignore_errors=True)
-        return seconds
 
-    def _start(self, frame: DataFrame, folder: Path) -> Any:
-        return (frame.writeStream.outputMode("update").format("noop").option("checkpointLocation", str(folder))
-                .trigger(availableNow=True).start())
+class ByHand:
+    """A stateful Structured Streaming job such as one would write by hand, in a process of its own, with Spark's defaults."""
+
+    def __init__(self, bootstrap: str) -> None:
+        argv = [sys.executable, __file__, "by-hand", "--bootstrap", bootstrap]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def drain(self, topic: str) -> float:
+        """Seconds to drain a topic."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("no pipes")
+        self._process.stdin.write(f"{topic}\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("seconds "):
+                return float(line.split()[1])
+        raise RuntimeError("the hand-written job ended")
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+def by_hand(bootstrap: str) -> None:
+    """Drains the topics that standard input names: the two views as two queries with RocksDB, results thrown away."""
+    jars = ",".join(map(str, spark_jars()))
+    builder = SparkSession.builder.master("local[2]").config("spark.jars", jars).config("spark.driver.memory", "2g")
+    for name, value in {"spark.sql.shuffle.partitions": "2", "spark.ui.enabled": "false",
+                        "spark.ui.showConsoleProgress": "false", "spark.sql.session.timeZone": "UTC",
+                        "spark.sql.streaming.stateStore.providerClass":
+                            "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"}.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    for topic in sys.stdin:
+        with scratch() as home:
+            print("seconds", _by_hand(spark, bootstrap, topic.strip(), home.path), flush=True)
+
+
+def _by_hand(spark: SparkSession, bootstrap: str, topic: str, folder: Path) -> float:
+    rows = (spark.readStream.format("kafka").option("kafka.bootstrap.servers", bootstrap).option("subscribe", topic)
+            .option("startingOffsets", "earliest").option("maxOffsetsPerTrigger", 400_000).load())
+    event = rows.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("e")).select("e.*")
+    totals = [F.count("*").alias("lines"), F.sum("quantity").alias("quantity"), F.max("price").alias("largest")]
+    revenue = [F.count("*").alias("lines"), F.sum(F.expr("quantity * price")).alias("revenue")]
+    frames = [event.groupBy("product").agg(*totals), event.groupBy("country", F.window("sold_at", "1 hour")).agg(*revenue)]
+    began = time.monotonic()
+    queries = [frame.writeStream.outputMode("update").format("noop").option("checkpointLocation", str(folder / str(number)))
+               .trigger(availableNow=True).start() for number, frame in enumerate(frames)]
+    for query in queries:
+        query.awaitTermination()
+    return time.monotonic() - began
 
 
 def drain(count: int, rounds: int) -> None:
     with scratch() as home, Broker(home) as broker:
-        bench = Bench(home, broker)
+        bench, hand = Bench(home, broker), ByHand(broker.bootstrap)
         for topic, size in (("warm", WARM), ("backlog", count)):
             bench.installation(topic, True, 0)[1].close()
             produce_raw(events(size), topic, broker.bootstrap)
         for _ in range(3):
             bench.drain("warm", True)
             bench.drain("warm", False)
-            bench.by_hand("warm")
+            hand.drain("warm")
         for _ in range(rounds):
-            say("drain, hand-written", seconds := bench.by_hand("backlog"), "s", rate=round(count / seconds))
+            say("drain, hand-written", seconds := hand.drain("backlog"), "s", rate=round(count / seconds))
             say("drain, tideline", seconds := bench.drain("backlog", False), "s", rate=round(count / seconds))
             say("drain, tideline, repeats found", seconds := bench.drain("backlog", True), "s", rate=round(count / seconds))
+        hand.close()
 
 
 def batch(count: int, rounds: int) -> None:
@@ -271,13 +301,16 @@ def _memory(stack: Stack) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("drain", "batch", "freshness"))
+    parser.add_argument("part", choices=("drain", "batch", "freshness", "by-hand"))
+    parser.add_argument("--bootstrap", help=argparse.SUPPRESS)
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=90.0)
     args = parser.parse_args()
-    if args.part == "freshness":
+    if args.part == "by-hand":
+        by_hand(args.bootstrap)
+    elif args.part == "freshness":
         freshness(args.rate, args.seconds)
     else:
         {"drain": drain, "batch": batch}[args.part](args.events, args.rounds)

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -19,6 +18,7 @@ from tideline.runtime.topics import topic_partitions
 from tideline.spark.events import kafka_options, offsets_json
 
 _LOOK = 0.5  # seconds between two looks at the ledger's topics
+_LAST_CYCLE = 10.0  # seconds that a micro-batch may still take when the query is to end
 _CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 
 
@@ -31,6 +31,8 @@ class SpeedQuery:
         self._trigger = trigger
         self._max_offsets = max_offsets
         self._error: BaseException | None = None
+        self._cycle = threading.Lock()
+        self._ending = False
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
         """Reads until `stopping` is set. Raises what ended the query otherwise."""
@@ -51,13 +53,17 @@ class SpeedQuery:
         names = self._topics()
         start = self._layer.start()
         offsets = OffsetLog(checkpoint, start)
+        self._error, self._ending = None, False
 
         def each(rows: DataFrame, batch_id: int) -> None:
-            try:
-                self._layer.process(rows, *offsets.range(batch_id))
-            except BaseException as error:
-                self._error = error
-                raise
+            with self._cycle:
+                if self._ending:
+                    return
+                try:
+                    self._layer.process(rows, *offsets.range(batch_id))
+                except BaseException as error:
+                    self._error = error
+                    raise
 
         partitions = topic_partitions(self._layer.bootstrap, names)
         options = kafka_options(self._layer.bootstrap, names, {
@@ -70,15 +76,22 @@ class SpeedQuery:
             while not stopping.is_set() and self._topics() == names:
                 if stopping.wait(_LOOK) or not query.isActive:
                     break
-            if error := query.exception():
-                raise error
-        except StreamingQueryException as error:
-            raise self._cause(error) from error
+            error = query.exception() or self._error
+            if error is not None:
+                raise self._cause(error) from error
         finally:
-            _stop(query)
+            self._stop(query)
             shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _cause(self, error: StreamingQueryException) -> BaseException:
+    def _stop(self, query: StreamingQuery) -> None:
+        """Ends the query between two micro-batches: Spark interrupts what runs, which ends in long stack traces."""
+        self._ending = True
+        if self._cycle.acquire(timeout=_LAST_CYCLE):
+            self._cycle.release()
+        if query.isActive:
+            query.stop()
+
+    def _cause(self, error: BaseException) -> BaseException:
         if isinstance(self._error, TidelineError):
             return self._error
         # A topic that was deleted and made again shows first as lost records.
@@ -95,8 +108,3 @@ class SpeedQuery:
             return OutsideError("LOG_TRUNCATED", f"Kafka no longer holds the records at the committed cut: {line.strip()}",
                                 "keep records longer than the time between batch runs; the ledger's cut stands")
         return OutsideError("QUERY_FAILED", f"the speed layer's query ended: {line.strip()}", "see the log above")
-
-
-def _stop(query: StreamingQuery) -> None:
-    if query.isActive:
-        query.stop()

@@ -18,7 +18,7 @@ from cases import (
     naive_answers,
     same_state,
 )
-from installed import Installed
+from installed import Installed, wait_for
 
 from tideline import Count, Source, Sum, View, hours
 
@@ -69,8 +69,9 @@ def test_hand_offs_change_no_answer_while_events_keep_arriving(installed: Instal
         sender.start()
         try:
             for version in (1, 2):
-                installed.batch()
-                assert installed.ledger.version.id >= version
+                before = installed.ledger.version.cut
+                wait_for(lambda cut=before: installed.ledger.committed.count_since(cut) > 0, "more is committed")
+                assert installed.batch()["version"] == version
                 assert installed.wrong() == []
         finally:
             stopping.set()
