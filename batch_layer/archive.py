@@ -1,9 +1,9 @@
 """Archiving: copying a range of Kafka into the master dataset, every record of it, with explicit offsets.
 
 One Delta table a source. Rows are the record (`_partition`, `_offset`, `_timestamp`, `_hash`, `_key`, `_headers`,
-`_value`), the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Files hold one Kafka
-partition's records in offset order, so that a range reads only the files that overlap it. Each commit says in its user
-metadata which range it holds; the table's log is the truth of the archived cut (invariant 4).
+`_value`), the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Files hold one
+Kafka partition's records in offset order, so that a range reads only the files that overlap it. Each commit says in
+its user metadata which range it holds; the table's log is the truth of the archived cut (invariant 4).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ _PROPERTIES = {"delta.dataSkippingNumIndexedCols": "3"}
 class Master:
     """The master dataset of one source."""
 
-    def __init__(self, spark: SparkSession, bootstrap: str, folder: Path, source: SourceDefinition, origin: Cut) -> None:
+    def __init__(
+        self, spark: SparkSession, bootstrap: str, folder: Path, source: SourceDefinition, origin: Cut
+    ) -> None:
         self.spark = spark
         self.bootstrap = bootstrap
         self.path = folder / source.name
@@ -57,8 +59,12 @@ class Master:
         for commit in delta_log.commits(self.path):
             if "end" in commit.metadata:
                 if commit.metadata["format"] > FORMAT:
-                    raise OutsideError("MASTER_FORMAT", f"{self.path} has format {commit.metadata['format']}, {FORMAT} is known",
-                                       "use the release that wrote it, or a newer one", path=str(self.path))
+                    raise OutsideError(
+                        "MASTER_FORMAT",
+                        f"{self.path} has format {commit.metadata['format']}, {FORMAT} is known",
+                        "use the release that wrote it, or a newer one",
+                        path=str(self.path),
+                    )
                 return commit.metadata
         return {}
 
@@ -70,8 +76,12 @@ class Master:
             total += self._append(begin, stop, before_commit)
             begin = self.archived
             if not begin.covers(stop):
-                raise ProtocolError("ARCHIVE_LOST", f"the master holds {begin} after archiving up to {stop}",
-                                    "check the disk and run the batch layer again", path=str(self.path))
+                raise ProtocolError(
+                    "ARCHIVE_LOST",
+                    f"the master holds {begin} after archiving up to {stop}",
+                    "check the disk and run the batch layer again",
+                    path=str(self.path),
+                )
         return total
 
     def _append(self, begin: Cut, end: Cut, before_commit: Callable[[], None]) -> int:
@@ -102,9 +112,16 @@ class Master:
         return repeats
 
     def _write(self, rows: DataFrame, begin: Cut, end: Cut, count: int, mode: str) -> None:
-        metadata = {"format": FORMAT, "source": self.source.fingerprint, "begin": begin.to_json(),
-                    "end": begin.advance(end).to_json(), "records": count}
-        writer = rows.write.format("delta").mode(mode).options(**_PROPERTIES).option("userMetadata", json.dumps(metadata))
+        metadata = {
+            "format": FORMAT,
+            "source": self.source.fingerprint,
+            "begin": begin.to_json(),
+            "end": begin.advance(end).to_json(),
+            "records": count,
+        }
+        writer = (
+            rows.write.format("delta").mode(mode).options(**_PROPERTIES).option("userMetadata", json.dumps(metadata))
+        )
         writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
         delta_log.sync(self.path, delta_log.newest(self.path))
 
@@ -114,7 +131,9 @@ class Master:
         if not head:
             return 0
         raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
-        raw = raw.withColumn("_hash", F.expr("xxhash64(_offset, _value)"))  # publish compares it with what was read first
+        raw = raw.withColumn(
+            "_hash", F.expr("xxhash64(_offset, _value)")
+        )  # publish compares it with what was read first
         events = decode(raw, self.source, MASTER_COLUMNS)
         events = events.withColumn("_duplicate", self._repeated() if self.source.event_id else F.lit(False))
         count = raw.count()
@@ -124,7 +143,9 @@ class Master:
         return count
 
     def _repeated(self) -> Column:
-        same = Window.partitionBy("_partition", F.expr("_reason is null"), F.expr(identity_sql(self.source))).orderBy("_offset")
+        same = Window.partitionBy("_partition", F.expr("_reason is null"), F.expr(identity_sql(self.source))).orderBy(
+            "_offset"
+        )
         distance = F.col("_offset") - F.lag("_offset").over(same)
         return F.coalesce(F.col("_reason").isNull() & (distance <= self.source.horizon), F.lit(False))
 

@@ -1,6 +1,7 @@
 """A Delta table's own log: what a commit says of itself, the files it added, and putting both on disk.
 
-Delta's commits on a local disk are not synced (invariant 12), and its log is the truth of what is archived (invariant 4).
+Delta's commits on a local disk are not synced (invariant 12), and its log is the truth of what is archived
+(invariant 4).
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ def _read(table: Path, path: Path) -> Commit:
             if "commitInfo" in action:
                 metadata = json.loads(action["commitInfo"].get("userMetadata") or "{}")
     except (OSError, ValueError) as error:
-        raise OutsideError("DELTA_LOG_DAMAGED", f"the Delta log entry {path} cannot be read: {error}",
-                           "restore it, or move the table away and rebuild it", path=str(path)) from error
+        raise OutsideError(
+            "DELTA_LOG_DAMAGED",
+            f"the Delta log entry {path} cannot be read: {error}",
+            "restore it, or move the table away and rebuild it",
+            path=str(path),
+        ) from error
     return Commit(int(path.stem), metadata if isinstance(metadata, dict) else {}, tuple(files))
 
 
@@ -57,7 +62,9 @@ def newest(table: Path) -> Commit:
     """The last commit. Raises OutsideError where there is none."""
     for commit in commits(table):
         return commit
-    raise OutsideError("DELTA_TABLE_MISSING", f"there is no Delta table at {table}", "check the home's disk", path=str(table))
+    raise OutsideError(
+        "DELTA_TABLE_MISSING", f"there is no Delta table at {table}", "check the home's disk", path=str(table)
+    )
 
 
 def sync(table: Path, commit: Commit) -> None:

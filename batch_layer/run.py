@@ -1,4 +1,4 @@
-"""One batch run: seal, archive, compute, publish, expire (DESIGN section 3). Each step can be run again after a crash."""
+"""One batch run: seal, archive, compute, publish, expire. Each step can be run again after a crash."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class BatchLayer:
     def run(self, full: bool = False, redecode: bool = False) -> Mapping[str, Any] | None:
         """One run; what it did, or None where there was nothing to publish.
 
-        With the speed layer down it goes on to the end of the log and moves the committed cut (invariant 9); where a speed
-        layer starts meanwhile, the run begins again beneath it.
+        With the speed layer down it goes on to the end of the log and moves the committed cut (invariant 9); where a
+        speed layer starts meanwhile, the run begins again beneath it.
         """
         for _ in range(_RETRIES):
             try:
@@ -71,8 +71,12 @@ class BatchLayer:
                 if change.params.get("layer") == "batch":
                     raise
                 log.info("beginning the run again: %s", change)
-        raise DefinitionSetError("RUN_UNSTABLE", f"definitions or the speed layer changed during each of {_RETRIES} attempts",
-                                 "run the batch layer again", attempts=_RETRIES)
+        raise DefinitionSetError(
+            "RUN_UNSTABLE",
+            f"definitions or the speed layer changed during each of {_RETRIES} attempts",
+            "run the batch layer again",
+            attempts=_RETRIES,
+        )
 
     def _take_speed_fence(self) -> int:
         with self.store.write() as txn:
@@ -131,7 +135,9 @@ class BatchLayer:
     def _master(self, source: Any, ledger: Ledger) -> Master:
         known = self._masters.get(source.name)
         if known is None or known.source != source:
-            known = self._masters[source.name] = Master(self.spark, self.bootstrap, self.home.master, source, ledger.origin)
+            known = self._masters[source.name] = Master(
+                self.spark, self.bootstrap, self.home.master, source, ledger.origin
+            )
         return known
 
     def _archive(self, ledger: Ledger, masters: list[Master], changed: list[Master], cut: Cut) -> int:
@@ -147,7 +153,9 @@ class BatchLayer:
     def _compute(self, ledger: Ledger, cut: Cut, full: bool) -> Computed:
         """Segments for every view that is wanted: from the published cut on, or from the origin where it is new."""
         computed = Computed()
-        built = {} if full else {view: ids for view, ids in ledger.version.views.items() if view in ledger.wanted.values()}
+        built = (
+            {} if full else {view: ids for view, ids in ledger.version.views.items() if view in ledger.wanted.values()}
+        )
         for plan in plan_sources(ledger, ledger.wanted.values()):
             if not plan.current:
                 continue
@@ -168,8 +176,12 @@ class BatchLayer:
     def _fold(self, ledger: Ledger, plan: SourcePlan, begin: Cut, cut: Cut, before: Log, computed: Computed) -> None:
         """Folds [begin, cut) of a source's master for these views, and builds a segment of each."""
         topic = plan.source.topic
-        earlier = {view.fingerprint: [ledger.segments[id] for id in ledger.version.views.get(view.fingerprint, ())]
-                   if before else [] for view in plan.views}
+        earlier = {
+            view.fingerprint: [ledger.segments[id] for id in ledger.version.views.get(view.fingerprint, ())]
+            if before
+            else []
+            for view in plan.views
+        }
         if is_empty(topic, begin, cut):
             computed.log = merge_logs(computed.log, before)
             for view in plan.views:
@@ -177,7 +189,9 @@ class BatchLayer:
                 computed.rejects[view.fingerprint] = ledger.version.rejects.get(view.fingerprint, 0)
             return
         fold = Fold(plan.source, plan.views)
-        folded = fold.aggregate(master_records(self.spark, self.home.master / plan.source.name, topic, begin, cut)).persist()
+        folded = fold.aggregate(
+            master_records(self.spark, self.home.master / plan.source.name, topic, begin, cut)
+        ).persist()
         try:
             stats, rejects = log_stats(fold, folded.where(f"view = {LOG_VIEW}").toArrow())
             computed.log = merge_logs(computed.log, merge_logs(before, {topic: stats}))
@@ -189,10 +203,18 @@ class BatchLayer:
         finally:
             folded.unpersist()
 
-    def _build(self, ledger: Ledger, fold: Fold, folded: DataFrame, begin: Cut, cut: Cut,
-               earlier: Mapping[str, list[Segment]], computed: Computed) -> None:
+    def _build(
+        self,
+        ledger: Ledger,
+        fold: Fold,
+        folded: DataFrame,
+        begin: Cut,
+        cut: Cut,
+        earlier: Mapping[str, list[Segment]],
+        computed: Computed,
+    ) -> None:
         counts = folded.where("entry = 0").groupBy("view").count().toArrow()
-        rows = dict(zip(counts["view"].to_pylist(), counts["count"].to_pylist()))
+        rows = dict(zip(counts["view"].to_pylist(), counts["count"].to_pylist(), strict=True))
         latest = _latest(computed.log.get(fold.source.topic, {}))
         with self.store.write() as txn:
             allotted, ids = txn.ledger.allot(self._token, len(fold.planned))
@@ -204,17 +226,27 @@ class BatchLayer:
             floor = _floor(planned.view, latest, ledger.version.floors.get(planned.view.fingerprint))
             if floor is not None:
                 computed.floors[planned.view.fingerprint] = floor
-            return self.segments.build(id, folded, planned, begin.restrict(topic), cut.restrict(topic),
-                                       rows.get(planned.index, 0), floor, earlier[planned.view.fingerprint])
+            return self.segments.build(
+                id,
+                folded,
+                planned,
+                begin.restrict(topic),
+                cut.restrict(topic),
+                rows.get(planned.index, 0),
+                floor,
+                earlier[planned.view.fingerprint],
+            )
 
         with ThreadPoolExecutor(2) as pool:
             made = list(pool.map(build, ids, range(len(ids))))
-        for planned, one in zip(fold.planned, made):
+        for planned, one in zip(fold.planned, made, strict=True):
             kept = [segment.id for segment in earlier[planned.view.fingerprint] if segment.id not in one.replaces]
             computed.segments.append(one.segment)
             computed.views[planned.view.fingerprint] = (*kept, one.segment.id)
 
-    def _publish(self, planned: Ledger, cut: Cut, computed: Computed, speed_token: int | None, batch: dict[str, Any]) -> Ledger:
+    def _publish(
+        self, planned: Ledger, cut: Cut, computed: Computed, speed_token: int | None, batch: dict[str, Any]
+    ) -> Ledger:
         self._check_topics(planned)
         taken = self._counted(planned, planned.committed, cut) if speed_token is not None else {}
         with self.store.write() as txn:
@@ -226,10 +258,23 @@ class BatchLayer:
                 more = {view: n - known.get(view, 0) for view, n in computed.rejects.items() if n > known.get(view, 0)}
                 ledger = ledger.overtake(speed_token, cut, taken, more)
             ledger = ledger.publish(
-                self._token, cut, computed.views, computed.segments, computed.log, rejects=computed.rejects,
-                floors=computed.floors, published_at=time.time(), keep_versions=self.keep_versions,
-                last_batch={**batch, "version": ledger.version.id + 1, "rows": computed.rows, "steps": list(self._steps),
-                            "seconds": round(time.time() - batch["started_at"], 3)})
+                self._token,
+                cut,
+                computed.views,
+                computed.segments,
+                computed.log,
+                rejects=computed.rejects,
+                floors=computed.floors,
+                published_at=time.time(),
+                keep_versions=self.keep_versions,
+                last_batch={
+                    **batch,
+                    "version": ledger.version.id + 1,
+                    "rows": computed.rows,
+                    "steps": list(self._steps),
+                    "seconds": round(time.time() - batch["started_at"], 3),
+                },
+            )
             txn.put_ledger(ledger)
         return ledger
 
@@ -256,8 +301,7 @@ class BatchLayer:
         self.segments.remove_views(views)
 
     def _report(self, ledger: Ledger, started: float) -> Mapping[str, Any]:
-        report = {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}
-        return report
+        return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}
 
 
 def _latest(stats: Mapping[int, LogStats]) -> int | None:

@@ -56,8 +56,17 @@ class Segments:
         """Where a view's segments are."""
         return self.folder / f"{view.name}-{view.fingerprint}"
 
-    def build(self, id: int, folded: DataFrame, planned: PlannedView, begin: Cut, end: Cut, rows: int, floor: int | None,
-              earlier: Sequence[Segment]) -> Built:
+    def build(
+        self,
+        id: int,
+        folded: DataFrame,
+        planned: PlannedView,
+        begin: Cut,
+        end: Cut,
+        rows: int,
+        floor: int | None,
+        earlier: Sequence[Segment],
+    ) -> Built:
         """Writes the segment [begin, end) of a view, merged with the last of the `earlier` ones where they are small.
 
         `rows` is how many states the new events gave; buckets before `floor` (microseconds) are left out.
@@ -87,7 +96,9 @@ class Segments:
         writer.option("userMetadata", f'{{"format": {FORMAT}, "segment": {id}}}').save(str(table))
         commit = delta_log.newest(table)
         if commit.metadata.get("segment") != id:
-            raise OutsideError("TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table))
+            raise OutsideError(
+                "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
+            )
         delta_log.sync(table, commit)
         return commit.files
 
@@ -100,7 +111,7 @@ class Segments:
         return len(items)
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int]) -> None:
-        """Deletes the segments of a view that nothing names any more, once there are some; their files go an hour later."""
+        """Deletes a view's segments that nothing names any more, once there are some; files go an hour later."""
         table = self.table(view)
         dead = [id for id in _segments_on_disk(table) if id not in live]
         if len(dead) < _DEAD_SEGMENTS:

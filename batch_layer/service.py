@@ -18,9 +18,17 @@ Report = Mapping[str, Any]
 log = logging.getLogger(__name__)
 
 
-def run_batch(home: Home, settings: Settings, bootstrap: str, *, full: bool = False, redecode: bool = False,
-              every: float | None = None, stopping: threading.Event | None = None,
-              report: Callable[[Report | None], None] = lambda report: None) -> None:
+def run_batch(
+    home: Home,
+    settings: Settings,
+    bootstrap: str,
+    *,
+    full: bool = False,
+    redecode: bool = False,
+    every: float | None = None,
+    stopping: threading.Event | None = None,
+    report: Callable[[Report | None], None] = lambda report: None,
+) -> None:
     """Runs once, or every `every` seconds until `stopping` is set; `report` gets what each run did.
 
     `full` and `redecode` hold for the first run. Raises HomeError, StoreError, KafkaFault and ProtocolError.
@@ -43,7 +51,7 @@ def run_batch(home: Home, settings: Settings, bootstrap: str, *, full: bool = Fa
                 except FenceError:
                     raise
                 except Exception as error:
-                    # A schedule outlives a fault outside, such as a broker that is away: the next run goes on from there.
+                    # A schedule outlives a fault outside, such as a broker that is away: the next run goes on.
                     if every is None:
                         raise
                     log.exception("the run failed; the next one begins as scheduled")

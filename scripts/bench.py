@@ -1,4 +1,4 @@
-"""Figures of one machine: `.venv/bin/python scripts/bench.py drain|batch|freshness`. Prints a line of JSON for each figure.
+"""Figures of one machine, a line of JSON each: `.venv/bin/python scripts/bench.py drain|batch|freshness`.
 
 drain      seconds for a backlog, by Tideline's speed layer and by a hand-written stateful streaming job, in turn
 batch      seconds of a first backlog drained by the batch layer, a full and an incremental run
@@ -24,12 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from batch_layer.run import BatchLayer
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+
+from batch_layer.run import BatchLayer
 from speed_layer.layer import SpeedLayer
 from speed_layer.stream import SpeedQuery
-
 from tideline import Count, Max, Source, Sum, View, hours
 from tideline.apply import apply_catalog
 from tideline.catalog import collect_catalog
@@ -46,7 +46,11 @@ from tideline.settings import Settings
 from tideline.spark.resolve import resolve_catalog
 from tideline.stores.lmdb import LmdbStore
 
-SCHEMA = "line_id string, product string, quantity int, price decimal(10,2), customer string, country string, sold_at timestamp"
+SCHEMA = (
+    "line_id string, product string, quantity int, price decimal(10,2), customer string, country string, "
+    "sold_at timestamp"
+)
+ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 WARM = 20_000
 CATALOG = f'''
 from tideline import *
@@ -71,17 +75,32 @@ def events(count: int, seed: int = 1) -> Iterator[Event]:
     for number in range(count):
         name = f"{seed}-{number}"
         at = (start + dt.timedelta(seconds=chance.randrange(86_400))).isoformat()
-        yield Event(name.encode(), (
-            f'{{"line_id":"{name}","product":"p{chance.randrange(4000)}","quantity":{chance.randrange(1, 50)},'
-            f'"price":{chance.randrange(1, 10000) / 100},"customer":"c{chance.randrange(4000)}",'
-            f'"country":"{chance.choice(countries)}","sold_at":"{at}Z"}}').encode())
+        yield Event(
+            name.encode(),
+            (
+                f'{{"line_id":"{name}","product":"p{chance.randrange(4000)}","quantity":{chance.randrange(1, 50)},'
+                f'"price":{chance.randrange(1, 10000) / 100},"customer":"c{chance.randrange(4000)}",'
+                f'"country":"{chance.choice(countries)}","sold_at":"{at}Z"}}'
+            ).encode(),
+        )
 
 
 def views(source: Source) -> list[View]:
-    return [View("by_product", source=source, key="product",
-                 measures={"lines": Count(), "quantity": Sum("quantity"), "largest": Max("price")}),
-            View("by_hour", source=source, key="country", bucket=hours(1),
-                 measures={"lines": Count(), "revenue": Sum("quantity * price")})]
+    return [
+        View(
+            "by_product",
+            source=source,
+            key="product",
+            measures={"lines": Count(), "quantity": Sum("quantity"), "largest": Max("price")},
+        ),
+        View(
+            "by_hour",
+            source=source,
+            key="country",
+            bucket=hours(1),
+            measures={"lines": Count(), "revenue": Sum("quantity * price")},
+        ),
+    ]
 
 
 @contextmanager
@@ -103,10 +122,18 @@ class Bench:
 
     def installation(self, topic: str, identified: bool, count: int) -> tuple[Home, LmdbStore]:
         home = Home(self.home.path / f"{topic}-{identified}-{count}-{time.monotonic_ns()}").prepare()
-        source = Source("bench", schema=SCHEMA, topic=topic, event_id="line_id" if identified else None, event_time="sold_at",
-                        max_ahead=None)
+        source = Source(
+            "bench",
+            schema=SCHEMA,
+            topic=topic,
+            event_id="line_id" if identified else None,
+            event_time="sold_at",
+            max_ahead=None,
+        )
         store = LmdbStore.open(home.path, create=True)
-        apply_catalog(store, resolve_catalog(self.spark, collect_catalog(list(views(source)), "bench")), self.bootstrap, 4)
+        apply_catalog(
+            store, resolve_catalog(self.spark, collect_catalog(list(views(source)), "bench")), self.bootstrap, 4
+        )
         return home, store
 
     def end(self, topic: str) -> Cut:
@@ -122,7 +149,9 @@ class Bench:
                 if snapshot.ledger.committed.covers(end):
                     stop.set()
 
-        query = SpeedQuery(SpeedLayer(self.spark, store, self.bootstrap, home.master, committed), home.tmp, "0 seconds", 400_000)
+        query = SpeedQuery(
+            SpeedLayer(self.spark, store, self.bootstrap, home.master, committed), home.tmp, "0 seconds", 400_000
+        )
         began = time.monotonic()
         query.run(stop)
         seconds = time.monotonic() - began
@@ -131,7 +160,7 @@ class Bench:
 
 
 class ByHand:
-    """A stateful Structured Streaming job such as one would write by hand, in a process of its own, with Spark's defaults."""
+    """A stateful Structured Streaming job as one would write it by hand, in a process of its own."""
 
     def __init__(self, bootstrap: str) -> None:
         argv = [sys.executable, __file__, "by-hand", "--bootstrap", bootstrap]
@@ -156,10 +185,13 @@ def by_hand(bootstrap: str) -> None:
     """Drains the topics that standard input names: the two views as two queries with RocksDB, results thrown away."""
     jars = ",".join(map(str, spark_jars()))
     builder = SparkSession.builder.master("local[2]").config("spark.jars", jars).config("spark.driver.memory", "2g")
-    for name, value in {"spark.sql.shuffle.partitions": "2", "spark.ui.enabled": "false",
-                        "spark.ui.showConsoleProgress": "false", "spark.sql.session.timeZone": "UTC",
-                        "spark.sql.streaming.stateStore.providerClass":
-                            "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"}.items():
+    for name, value in {
+        "spark.sql.shuffle.partitions": "2",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.streaming.stateStore.providerClass": ROCKSDB,
+    }.items():
         builder = builder.config(name, value)
     spark = builder.getOrCreate()
     for topic in sys.stdin:
@@ -168,15 +200,30 @@ def by_hand(bootstrap: str) -> None:
 
 
 def _by_hand(spark: SparkSession, bootstrap: str, topic: str, folder: Path) -> float:
-    rows = (spark.readStream.format("kafka").option("kafka.bootstrap.servers", bootstrap).option("subscribe", topic)
-            .option("startingOffsets", "earliest").option("maxOffsetsPerTrigger", 400_000).load())
+    rows = (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap)
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", 400_000)
+        .load()
+    )
     event = rows.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("e")).select("e.*")
     totals = [F.count("*").alias("lines"), F.sum("quantity").alias("quantity"), F.max("price").alias("largest")]
     revenue = [F.count("*").alias("lines"), F.sum(F.expr("quantity * price")).alias("revenue")]
-    frames = [event.groupBy("product").agg(*totals), event.groupBy("country", F.window("sold_at", "1 hour")).agg(*revenue)]
+    frames = [
+        event.groupBy("product").agg(*totals),
+        event.groupBy("country", F.window("sold_at", "1 hour")).agg(*revenue),
+    ]
     began = time.monotonic()
-    queries = [frame.writeStream.outputMode("update").format("noop").option("checkpointLocation", str(folder / str(number)))
-               .trigger(availableNow=True).start() for number, frame in enumerate(frames)]
+    queries = [
+        frame.writeStream.outputMode("update")
+        .format("noop")
+        .option("checkpointLocation", str(folder / str(number)))
+        .trigger(availableNow=True)
+        .start()
+        for number, frame in enumerate(frames)
+    ]
     for query in queries:
         query.awaitTermination()
     return time.monotonic() - began
@@ -195,7 +242,12 @@ def drain(count: int, rounds: int) -> None:
         for _ in range(rounds):
             say("drain, hand-written", seconds := hand.drain("backlog"), "s", rate=round(count / seconds))
             say("drain, tideline", seconds := bench.drain("backlog", False), "s", rate=round(count / seconds))
-            say("drain, tideline, repeats found", seconds := bench.drain("backlog", True), "s", rate=round(count / seconds))
+            say(
+                "drain, tideline, repeats found",
+                seconds := bench.drain("backlog", True),
+                "s",
+                rate=round(count / seconds),
+            )
         hand.close()
 
 
@@ -215,7 +267,12 @@ def batch(count: int, rounds: int) -> None:
             produce_raw(events(count // 100, 3 + number), "backlog", broker.bootstrap)
             began = time.monotonic()
             report = layer.run() or {}
-            say("batch, incremental, 1 % new", time.monotonic() - began, "s", steps={s["name"]: s["seconds"] for s in report["steps"]})
+            say(
+                "batch, incremental, 1 % new",
+                time.monotonic() - began,
+                "s",
+                steps={s["name"]: s["seconds"] for s in report["steps"]},
+            )
         store.close()
 
 
@@ -229,8 +286,10 @@ def freshness(rate: int, seconds: float) -> None:
             sent: list[float] = []
             seen: list[tuple[float, int]] = []
             stop = threading.Event()
-            threads = [threading.Thread(target=_send, args=(stack.bootstrap, rate, sent, stop)),
-                       threading.Thread(target=_watch, args=(stack.api, seen, stop))]
+            threads = [
+                threading.Thread(target=_send, args=(stack.bootstrap, rate, sent, stop)),
+                threading.Thread(target=_watch, args=(stack.api, seen, stop)),
+            ]
             for thread in threads:
                 thread.start()
             stack.supervisor.watch(timeout=seconds)
@@ -251,7 +310,9 @@ def _send(bootstrap: str, rate: int, sent: list[float], stop: threading.Event) -
             for number in range(len(sent), due):
                 event = stream[number % len(stream)]
                 name = f'"line_id":"x{number}"'.encode()
-                sender.send(Event(f"x{number}".encode(), event.value.replace(event.value[1 : event.value.index(b",")], name, 1)))
+                sender.send(
+                    Event(f"x{number}".encode(), event.value.replace(event.value[1 : event.value.index(b",")], name, 1))
+                )
                 sent.append(began + number / rate)
             stop.wait(0.002)
 

@@ -132,9 +132,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     reasons = [str(found.get("msg")) for found in getattr(error, "errors", list)()]
-    return error_response(
-        _bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path)
-    )
+    return error_response(_bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path))
 
 
 async def _fault(request: Request, error: Exception) -> Response:

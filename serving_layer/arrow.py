@@ -63,9 +63,7 @@ def _measure_array(measure: Measure, values: list[Any]) -> pa.Array:
         return _integers(kind, values)
     if kind.is_decimal:
         digits = max((len(value.as_tuple().digits) for value in values if value is not None), default=0)
-        return pa.array(
-            values, arrow_type(kind) if digits <= kind.precision else pa.decimal256(76, kind.scale)
-        )
+        return pa.array(values, arrow_type(kind) if digits <= kind.precision else pa.decimal256(76, kind.scale))
     return pa.array(values, arrow_type(kind))
 
 
@@ -103,9 +101,7 @@ def _answer_array(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array(
-            [None if value is None else json.dumps(plain(value)) for value in values], pa.string()
-        )
+        return pa.array([None if value is None else json.dumps(plain(value)) for value in values], pa.string())
 
 
 def _is_number(value: Any) -> bool:

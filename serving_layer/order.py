@@ -87,9 +87,7 @@ def _column(columns: Sequence[str], name: str) -> str | None:
     return next((column for column in columns if column in TIME_NAMES), None) if name in TIME_NAMES else None
 
 
-def plan_limit_by(
-    view: ViewDefinition, columns: Sequence[str], text: str | None
-) -> tuple[tuple[str, ...], int] | None:
+def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None) -> tuple[tuple[str, ...], int] | None:
     """(columns, n) of `column,column:n`. Raises UsageError BAD_LIMIT_BY."""
     if text is None:
         return None

@@ -66,9 +66,7 @@ class Plan:
     def keeps_rows(self) -> bool:
         """Whether every stored row is a row of the answer: nothing is merged but the two sides."""
         whole = self.group == tuple(range(len(self.view.key)))
-        return whole and (
-            self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket
-        )
+        return whole and (self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket)
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     """The plan of a query on its view. Raises UsageError, whose params say what would be right."""
     windows = plan_windows(view, query.start, query.end, query.window, query.slide)
     group = _group(view, query)
-    time_name = (
-        None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
-    )
+    time_name = None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
     answers = {name: Answer(text, view.measures) for name, text in view.answers.items()}
     shown = _shown(view, read.names("measures", query.measures))
     columns = tuple(view.key[index].name for index in group) + ((time_name,) if time_name else ())
@@ -125,9 +121,7 @@ def _filters(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[tuple[int, A
                 options=OPTIONS,
             )
     return tuple(
-        (index, key_value(column, key[column.name]))
-        for index, column in enumerate(view.key)
-        if column.name in key
+        (index, key_value(column, key[column.name])) for index, column in enumerate(view.key) if column.name in key
     )
 
 

@@ -29,9 +29,7 @@ class Presenter:
     def rows(self, groups: list[Group]) -> list[Row]:
         """The rows of the answer: in order, within the limits."""
         plan = self._plan
-        return [
-            self._row(group) for group in arrange(groups, plan.order, plan.limit, plan.limit_by, self._lookup)
-        ]
+        return [self._row(group) for group in arrange(groups, plan.order, plan.limit, plan.limit_by, self._lookup)]
 
     def _lookup(self, group: Group, name: str, field: str | None) -> Any:
         if name in self._keys:
@@ -62,9 +60,7 @@ class Presenter:
         row.update(self._shown(group.merged, group.seen))
         if plan.parts:
             sides = {"batch": group.batch, "speed": group.speed}
-            row["parts"] = {
-                side: None if states is None else self._shown(states, {}) for side, states in sides.items()
-            }
+            row["parts"] = {side: None if states is None else self._shown(states, {}) for side, states in sides.items()}
         return row
 
 

@@ -63,9 +63,7 @@ def _bound(plan: Plan, name: str) -> Mapping[str, Any]:
     measure = plan.view.measures.get(name)
     if measure is not None:
         return dict(measure.bound)
-    inexact = sorted(
-        inner for inner in plan.answers[name].names if not plan.view.measures[inner].bound["exact"]
-    )
+    inexact = sorted(inner for inner in plan.answers[name].names if not plan.view.measures[inner].bound["exact"])
     if not inexact:
         return {"exact": True}
     return {

@@ -38,9 +38,7 @@ class Reader:
     Raises StoreError where `home` holds no store. `store` takes one that is open already, and leaves it open.
     """
 
-    def __init__(
-        self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None
-    ) -> None:
+    def __init__(self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None) -> None:
         self.home = home if isinstance(home, Home) else Home(home)
         self._own: LmdbStore | None = None
         if store is None:
@@ -53,9 +51,7 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
@@ -86,9 +82,7 @@ class Reader:
     def describe_all(self) -> list[dict[str, Any]]:
         """The descriptions of all views that can be asked, of one ledger, by name."""
         ledger = self.ledger()
-        return [
-            describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)
-        ]
+        return [describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)]
 
     def query(self, query: Query) -> Result:
         """The answer to one query. Raises UsageError, NotReadyError, MissingSegmentError."""
@@ -112,9 +106,7 @@ class Reader:
         return read_status(self.home, ledger, self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout))
 
     @contextmanager
-    def _reaching(
-        self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]
-    ) -> Iterator[Snapshot]:
+    def _reaching(self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]) -> Iterator[Snapshot]:
         """A snapshot whose committed cut covers `wanted`. What `check` refuses is not waited for.
 
         Raises NotReadyError AT_LEAST_TIMEOUT at the deadline.
@@ -147,11 +139,7 @@ class Reader:
         version = whole("version", query.version, 0)
         plan = plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
         wanted = patience(query).cut
-        if (
-            version is not None
-            and wanted is not None
-            and not (cut := ledger.find_version(version).cut).covers(wanted)
-        ):
+        if version is not None and wanted is not None and not (cut := ledger.find_version(version).cut).covers(wanted):
             raise NotReadyError(
                 "AT_LEAST_TIMEOUT",
                 hint="an older version does not grow: leave out version or at_least",

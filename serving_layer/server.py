@@ -46,17 +46,13 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ServeError("PORT_TAKEN", host=host, port=port) from error
-        raise ServeError(
-            "CANNOT_LISTEN", host=host, port=port, reason=error.strerror or str(error)
-        ) from error
+        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=error.strerror or str(error)) from error
     return listener
 
 
 def address_of(listener: socket.socket, host: str) -> str:
     """The base URL at which this machine reaches the listener."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(
-        host, f"[{host}]" if ":" in host else host
-    )
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{name}:{listener.getsockname()[1]}"
 
 

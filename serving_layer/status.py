@@ -93,9 +93,7 @@ def _dead(log: Mapping[int, Any]) -> dict[str, int]:
 
 def lag(ends: Cut, committed: Cut) -> int:
     """Offsets that Kafka holds and the speed layer has not committed."""
-    return sum(
-        max(end - committed.offset(topic, partition), 0) for topic, partition, end in ends.partitions()
-    )
+    return sum(max(end - committed.offset(topic, partition), 0) for topic, partition, end in ends.partitions())
 
 
 def margin(starts: Cut, ledger: Ledger) -> Json | None:
@@ -105,10 +103,7 @@ def margin(starts: Cut, ledger: Ledger) -> Json | None:
     """
     found = [
         {
-            "offsets": min(
-                ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition)
-            )
-            - start,
+            "offsets": min(ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition)) - start,
             "deleted": start - ledger.origin.offset(topic, partition),
             "topic": topic,
             "partition": partition,

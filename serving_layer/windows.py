@@ -92,9 +92,7 @@ def _width(bucket: int, window: Duration | None) -> int:
         return 0
     width = _length("window", window)
     if width < bucket or width % bucket:
-        raise _bad_window(
-            "window", window, bucket, f"a multiple of the bucket {to_text(bucket)}, or {ALL}", width
-        )
+        raise _bad_window("window", window, bucket, f"a multiple of the bucket {to_text(bucket)}, or {ALL}", width)
     return width
 
 
@@ -111,9 +109,7 @@ def _slide(bucket: int, width: int, window: Duration | None, slide: Duration) ->
     step = _length("slide", slide)
     if not bucket <= step <= width or step % bucket or width > step * MAX_OVERLAP:
         expected = f"a multiple of the bucket {to_text(bucket)} up to the window {to_text(width)}"
-        raise _bad_window(
-            "slide", slide, bucket, f"{expected}, at most {MAX_OVERLAP} to a window", min(step, width)
-        )
+        raise _bad_window("slide", slide, bucket, f"{expected}, at most {MAX_OVERLAP} to a window", min(step, width))
     return step
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from tideline.spark.repeats import Repeats
 from tideline.cut import Cut
 from tideline.errors import DefinitionSetError, StaleCommitError
 from tideline.ledger import Ledger, Log
@@ -29,6 +28,7 @@ from tideline.spark.collect import Folded, collect
 from tideline.spark.events import decode, records
 from tideline.spark.fold import Fold
 from tideline.spark.ranges import behind, event_ids, range_sql
+from tideline.spark.repeats import Repeats
 from tideline.stores import Store
 
 log = logging.getLogger(__name__)
@@ -48,8 +48,14 @@ class Committed:
 class SpeedLayer:
     """Folds micro-batches into the open generation; holds the speed fence from `start` on."""
 
-    def __init__(self, spark: SparkSession, store: Store, bootstrap: str, master: Path,
-                 on_commit: Callable[[Committed], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        store: Store,
+        bootstrap: str,
+        master: Path,
+        on_commit: Callable[[Committed], None] = lambda _: None,
+    ) -> None:
         self.spark = spark
         self.store = store
         self.bootstrap = bootstrap
@@ -109,11 +115,17 @@ class SpeedLayer:
                 repeats.committed()
             self.on_commit(Committed(start, stop, states, time.monotonic() - began))
             return
-        raise DefinitionSetError("DEFINITIONS_UNSTABLE", f"the definitions changed during each of {_RETRIES} attempts",
-                                 "apply catalogs less often", attempts=_RETRIES)
+        raise DefinitionSetError(
+            "DEFINITIONS_UNSTABLE",
+            f"the definitions changed during each of {_RETRIES} attempts",
+            "apply catalogs less often",
+            attempts=_RETRIES,
+        )
 
     @contextlib.contextmanager
-    def _folded(self, rows: DataFrame, ledger: Ledger, start: Cut, stop: Cut) -> Iterator[list[tuple[SourcePlan, Folded]]]:
+    def _folded(
+        self, rows: DataFrame, ledger: Ledger, start: Cut, stop: Cut
+    ) -> Iterator[list[tuple[SourcePlan, Folded]]]:
         cached: list[DataFrame] = []
         try:
             plans = plan_sources(ledger, ledger.open.definitions)
@@ -122,8 +134,9 @@ class SpeedLayer:
             for frame in cached:
                 frame.unpersist()
 
-    def _fold(self, rows: DataFrame, plan: SourcePlan, ledger: Ledger, start: Cut, stop: Cut,
-              cached: list[DataFrame]) -> Folded:
+    def _fold(
+        self, rows: DataFrame, plan: SourcePlan, ledger: Ledger, start: Cut, stop: Cut, cached: list[DataFrame]
+    ) -> Folded:
         source = plan.source
         fold = self._folds.get(source)
         if fold is None or fold.views != plan.views:

@@ -29,9 +29,17 @@ class OffsetLog:
         try:
             version, _, offsets = path.read_text("utf-8").split("\n")[:3]
         except (OSError, ValueError) as error:
-            raise ProtocolError("NO_OFFSET_ENTRY", f"the offset log holds no entry for micro-batch {batch_id}",
-                                "start the speed layer again; it resumes from the ledger", path=str(path)) from error
+            raise ProtocolError(
+                "NO_OFFSET_ENTRY",
+                f"the offset log holds no entry for micro-batch {batch_id}",
+                "start the speed layer again; it resumes from the ledger",
+                path=str(path),
+            ) from error
         if version != "v1":
-            raise ProtocolError("OFFSET_LOG_FORMAT", f"the offset log has format {version}, v1 is known",
-                                "run the Spark release that Tideline asks for", path=str(path))
+            raise ProtocolError(
+                "OFFSET_LOG_FORMAT",
+                f"the offset log has format {version}, v1 is known",
+                "run the Spark release that Tideline asks for",
+                path=str(path),
+            )
         return Cut.from_json(json.loads(offsets))

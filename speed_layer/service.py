@@ -15,8 +15,13 @@ from tideline.settings import Settings
 _NOTE_EVERY = 0.5  # seconds between two notes in HOME/run/speed.json
 
 
-def run_speed(home: Home, settings: Settings, bootstrap: str, stopping: threading.Event,
-              say: Callable[[str], None] = lambda line: None) -> None:
+def run_speed(
+    home: Home,
+    settings: Settings,
+    bootstrap: str,
+    stopping: threading.Event,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Runs the speed layer until `stopping` is set. Raises HomeError, StoreError, KafkaFault and ProtocolError."""
     home.prepare()
     with home.lock("speed"), open_applied(home) as store:
@@ -36,8 +41,12 @@ def run_speed(home: Home, settings: Settings, bootstrap: str, stopping: threadin
             say("the speed layer is reading")
 
         layer = SpeedLayer(spark, store, bootstrap, home.master, note)
-        query = SpeedQuery(layer, home.tmp, f"{settings.micros('speed.trigger') // 1000} milliseconds",
-                           settings["speed.max_offsets_per_trigger"])
+        query = SpeedQuery(
+            layer,
+            home.tmp,
+            f"{settings.micros('speed.trigger') // 1000} milliseconds",
+            settings["speed.max_offsets_per_trigger"],
+        )
         try:
             query.run(stopping, started)
         finally:

@@ -66,8 +66,11 @@ class SpeedQuery:
                     raise
 
         partitions = topic_partitions(self._layer.bootstrap, names)
-        options = kafka_options(self._layer.bootstrap, names, {
-            "startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)})
+        options = kafka_options(
+            self._layer.bootstrap,
+            names,
+            {"startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)},
+        )
         stream = self._layer.spark.readStream.format("kafka").options(**options).load()
         writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
         query = writer.trigger(processingTime=self._trigger).start()
@@ -105,6 +108,9 @@ class SpeedQuery:
         text = str(error)
         line = next((line for line in text.splitlines() if "Exception" in line), text.splitlines()[0] if text else "")
         if "data loss" in text.lower() or "OffsetOutOfRange" in text:
-            return OutsideError("LOG_TRUNCATED", f"Kafka no longer holds the records at the committed cut: {line.strip()}",
-                                "keep records longer than the time between batch runs; the ledger's cut stands")
+            return OutsideError(
+                "LOG_TRUNCATED",
+                f"Kafka no longer holds the records at the committed cut: {line.strip()}",
+                "keep records longer than the time between batch runs; the ledger's cut stands",
+            )
         return OutsideError("QUERY_FAILED", f"the speed layer's query ended: {line.strip()}", "see the log above")

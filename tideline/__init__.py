@@ -27,8 +27,28 @@ if TYPE_CHECKING:
     from serving_layer.reader import Reader
 
 __version__ = "0.1.0"
-__all__ = ["ApproxDistinct", "Count", "CountBy", "First", "Last", "Max", "Mean", "Min", "Quantiles", "Source", "StdDev", "Sum",
-           "TopK", "Variance", "View", "days", "hours", "minutes", "open", "seconds"]
+__all__ = [
+    "ApproxDistinct",
+    "Count",
+    "CountBy",
+    "First",
+    "Last",
+    "Max",
+    "Mean",
+    "Min",
+    "Quantiles",
+    "Source",
+    "StdDev",
+    "Sum",
+    "TopK",
+    "Variance",
+    "View",
+    "days",
+    "hours",
+    "minutes",
+    "open",
+    "seconds",
+]
 
 
 def open(home: str = ".tideline", **options: Any) -> Reader:

@@ -19,14 +19,34 @@ from tideline.errors import DefinitionError
 
 _WIDE = Context(prec=200)
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow}
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge}
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": abs, "round": round, "sqrt": math.sqrt, "ln": math.log, "exp": math.exp, "floor": math.floor, "ceil": math.ceil,
-    "least": min, "greatest": max, "len": len}
+    "abs": abs,
+    "round": round,
+    "sqrt": math.sqrt,
+    "ln": math.log,
+    "exp": math.exp,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "least": min,
+    "greatest": max,
+    "len": len,
+}
 
 
 class Answer:
@@ -37,14 +57,20 @@ class Answer:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError):
-            raise DefinitionError("BAD_ANSWER", expression=text, expected="arithmetic over measures, as in returns / lines") from None
+            raise DefinitionError(
+                "BAD_ANSWER", expression=text, expected="arithmetic over measures, as in returns / lines"
+            ) from None
         known = set(known)
         self.names = set(_names(self._tree))
         for node in ast.walk(self._tree):
             if not isinstance(node, _ALLOWED) or not _is_plain(node):
-                raise DefinitionError("BAD_ANSWER", expression=text, found=ast.unparse(node), expected="arithmetic over measures")
+                raise DefinitionError(
+                    "BAD_ANSWER", expression=text, found=ast.unparse(node), expected="arithmetic over measures"
+                )
         if self.names - known:
-            raise DefinitionError("UNKNOWN_MEASURE", expression=text, measure=min(self.names - known), known=sorted(known))
+            raise DefinitionError(
+                "UNKNOWN_MEASURE", expression=text, measure=min(self.names - known), known=sorted(known)
+            )
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The answer for these measures' answers; None where it has no value."""
@@ -56,8 +82,23 @@ class Answer:
         return None if isinstance(found, complex) else found
 
 
-_ALLOWED = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.IfExp, ast.Call, ast.Name, ast.Attribute,
-            ast.Constant, ast.Load, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+_ALLOWED = (
+    ast.Expression,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.BoolOp,
+    ast.IfExp,
+    ast.Call,
+    ast.Name,
+    ast.Attribute,
+    ast.Constant,
+    ast.Load,
+    ast.operator,
+    ast.unaryop,
+    ast.cmpop,
+    ast.boolop,
+)
 
 
 def _names(node: ast.AST) -> Iterator[str]:
@@ -96,7 +137,15 @@ def _evaluate(node: ast.AST, values: Mapping[str, Any]) -> Any:
             return None if None in found else not decisive
         case ast.UnaryOp(op=op, operand=operand):
             value = _evaluate(operand, values)
-            return None if value is None else (not value) if isinstance(op, ast.Not) else -value if isinstance(op, ast.USub) else value
+            return (
+                None
+                if value is None
+                else (not value)
+                if isinstance(op, ast.Not)
+                else -value
+                if isinstance(op, ast.USub)
+                else value
+            )
         case ast.BinOp(left=left, op=op, right=right):
             return _both(_BINARY[type(op)], _evaluate(left, values), _evaluate(right, values))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARE:

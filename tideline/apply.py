@@ -39,10 +39,14 @@ def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
         if before is not None and SourceDefinition.from_json(before) != source:
             action, why = "rebuild", "its declaration changed: the next batch run decodes the master again"
         changes.append(Change("source", name, action, why))
-    changes += [Change("source", name, "drop", "not in the catalog") for name in ledger.sources if name not in resolved.sources]
+    changes += [
+        Change("source", name, "drop", "not in the catalog") for name in ledger.sources if name not in resolved.sources
+    ]
     for name, view in resolved.views.items():
         changes.append(Change("view", name, *_view_change(ledger, view)))
-    changes += [Change("view", name, "drop", "not in the catalog") for name in ledger.wanted if name not in resolved.views]
+    changes += [
+        Change("view", name, "drop", "not in the catalog") for name in ledger.wanted if name not in resolved.views
+    ]
     return changes
 
 

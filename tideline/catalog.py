@@ -26,18 +26,28 @@ def load_catalog(path: str | Path) -> Catalog:
     """Runs a catalog file and collects the values of its module. Raises UsageError or DefinitionError."""
     file = Path(path)
     if not file.is_file():
-        raise UsageError("NO_CATALOG", f"there is no catalog file {path}", "give a Python file that declares sources and views", path=str(path))
+        raise UsageError(
+            "NO_CATALOG",
+            f"there is no catalog file {path}",
+            "give a Python file that declares sources and views",
+            path=str(path),
+        )
     sys.path.insert(0, str(file.resolve().parent))
     try:
         values = runpy.run_path(str(file))
     except TidelineError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a user's Python raises
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = lines[-1] if lines else getattr(error, "lineno", None)
         place = f"{file}:{line}" if line else str(file)
-        raise DefinitionError("CATALOG_FAILED", f"{place}: {type(error).__name__}: {error}", "correct the catalog's Python",
-                              at=place, error=type(error).__name__) from None
+        raise DefinitionError(
+            "CATALOG_FAILED",
+            f"{place}: {type(error).__name__}: {error}",
+            "correct the catalog's Python",
+            at=place,
+            error=type(error).__name__,
+        ) from None
     finally:
         sys.path.pop(0)
     return collect_catalog(list(values.values()), str(path))
@@ -54,12 +64,16 @@ def collect_catalog(values: list[object], where: str) -> Catalog:
         elif isinstance(value, Source):
             _add(sources, value)
     if not views:
-        raise DefinitionError("EMPTY_CATALOG", f"{where} declares no view", "assign at least one View to a name", at=where)
+        raise DefinitionError(
+            "EMPTY_CATALOG", f"{where} declares no view", "assign at least one View to a name", at=where
+        )
     topics: dict[str, Source] = {}
     for source in sources.values():
         other = topics.setdefault(source.topic or source.name, source)
         if other is not source:
-            raise DefinitionError("ONE_SOURCE_PER_TOPIC", of=f"source {source.name}", at=str(source.location), other=other.name)
+            raise DefinitionError(
+                "ONE_SOURCE_PER_TOPIC", of=f"source {source.name}", at=str(source.location), other=other.name
+            )
     return Catalog(sources, views)
 
 
@@ -73,5 +87,10 @@ def _flat(values: list[object]) -> list[object]:
 def _add(known: dict[str, Any], value: Source | View) -> None:
     other = known.setdefault(value.name, value)
     if other is not value:
-        raise DefinitionError("DUPLICATE_NAME", of=f"{type(value).__name__.lower()} {value.name}", at=str(value.location),
-                              first=str(other.location), expected="one declaration for each name")
+        raise DefinitionError(
+            "DUPLICATE_NAME",
+            of=f"{type(value).__name__.lower()} {value.name}",
+            at=str(value.location),
+            first=str(other.location),
+            expected="one declaration for each name",
+        )

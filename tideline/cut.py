@@ -73,15 +73,11 @@ class Cut:
 
     def to_json(self) -> dict[str, dict[str, int]]:
         """`{"sales": {"0": 10}}`, the form that Spark's offset log has too."""
-        return {
-            topic: {str(p): offset for p, offset in parts.items()} for topic, parts in self._offsets.items()
-        }
+        return {topic: {str(p): offset for p, offset in parts.items()} for topic, parts in self._offsets.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, Any]]) -> Cut:
-        return cls(
-            {topic: {int(p): int(offset) for p, offset in parts.items()} for topic, parts in data.items()}
-        )
+        return cls({topic: {int(p): int(offset) for p, offset in parts.items()} for topic, parts in data.items()})
 
     @classmethod
     def parse(cls, text: str) -> Cut:

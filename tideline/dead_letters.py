@@ -39,13 +39,27 @@ class DeadLetter:
     def to_json(self) -> dict[str, Any]:
         """Text where the bytes are UTF-8, with the bytes in base64 beside it."""
         value = self.value or b""
-        return {"source": self.source, "partition": self.partition, "offset": self.offset, "at": json_value(self.at),
-                "reason": self.reason, "bytes": len(value), "value": value.decode("utf-8", "replace"),
-                "base64": base64.b64encode(value).decode()}
+        return {
+            "source": self.source,
+            "partition": self.partition,
+            "offset": self.offset,
+            "at": json_value(self.at),
+            "reason": self.reason,
+            "bytes": len(value),
+            "value": value.decode("utf-8", "replace"),
+            "base64": base64.b64encode(value).decode(),
+        }
 
 
-def find(home: Home, ledger: Ledger, bootstrap: str, source: str | None, reason: str | None, places: Sequence[Place],
-         limit: int) -> list[DeadLetter]:
+def find(
+    home: Home,
+    ledger: Ledger,
+    bootstrap: str,
+    source: str | None,
+    reason: str | None,
+    places: Sequence[Place],
+    limit: int,
+) -> list[DeadLetter]:
     """Up to `limit` dead letters before the committed cut, in log order."""
     found: list[DeadLetter] = []
     for name in [source] if source else sorted(ledger.sources):
@@ -70,18 +84,30 @@ def _archived(home: Home, ledger: Ledger, source: SourceDefinition) -> Iterator[
     dataset = DeltaTable(str(path)).to_pyarrow_dataset()
     table = dataset.to_table(columns=columns, filter=pc.field("_reason").is_valid())
     for row in table.sort_by([("_partition", "ascending"), ("_offset", "ascending")]).to_pylist():
-        if row["_offset"] >= min(cut.offset(source.topic, row["_partition"]) for cut in (ledger.archived, ledger.committed)):
+        if row["_offset"] >= min(
+            cut.offset(source.topic, row["_partition"]) for cut in (ledger.archived, ledger.committed)
+        ):
             continue
-        yield DeadLetter(source.name, row["_partition"], row["_offset"], row["_timestamp"], row["_reason"], row["_key"], row["_value"])
+        yield DeadLetter(
+            source.name,
+            row["_partition"],
+            row["_offset"],
+            row["_timestamp"],
+            row["_reason"],
+            row["_key"],
+            row["_value"],
+        )
 
 
 def _fresh(ledger: Ledger, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
     for batch in read_records(bootstrap, source.topic, ledger.archived, ledger.committed):
         times = pa.array([record.at for record in batch], pa.timestamp("us", "UTC"))
         _, reasons = decode_values(source, [record.value for record in batch], times)
-        for record, reason in zip(batch, reasons.to_pylist()):
+        for record, reason in zip(batch, reasons.to_pylist(), strict=True):
             if reason is not None:
-                yield DeadLetter(source.name, record.partition, record.offset, record.at, reason, record.key, record.value)
+                yield DeadLetter(
+                    source.name, record.partition, record.offset, record.at, reason, record.key, record.value
+                )
 
 
 def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dict[str, int]:

@@ -188,8 +188,16 @@ def _binary(kind: ColumnType, value: Any) -> bytes:
 
 
 _CONVERT: dict[str, Callable[[ColumnType, Any], Any]] = {
-    **{name: _integer for name in INTEGER_RANGES}, "float": _double, "double": _double, "decimal": _decimal,
-    "string": _string, "boolean": _boolean, "timestamp": _timestamp, "date": _date, "binary": _binary}
+    **dict.fromkeys(INTEGER_RANGES, _integer),
+    "float": _double,
+    "double": _double,
+    "decimal": _decimal,
+    "string": _string,
+    "boolean": _boolean,
+    "timestamp": _timestamp,
+    "date": _date,
+    "binary": _binary,
+}
 
 
 def convert(column: Column, value: Any) -> Any:
@@ -206,9 +214,19 @@ def arrow_type(kind: ColumnType) -> pa.DataType:
     """The Arrow type of a column; timestamps in microseconds UTC."""
     if kind.is_decimal:
         return pa.decimal128(kind.precision, kind.scale)
-    return {"string": pa.string(), "boolean": pa.bool_(), "tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(),
-            "bigint": pa.int64(), "float": pa.float32(), "double": pa.float64(), "date": pa.date32(),
-            "timestamp": pa.timestamp("us", "UTC"), "binary": pa.binary()}[kind.name]
+    return {
+        "string": pa.string(),
+        "boolean": pa.bool_(),
+        "tinyint": pa.int8(),
+        "smallint": pa.int16(),
+        "int": pa.int32(),
+        "bigint": pa.int64(),
+        "float": pa.float32(),
+        "double": pa.float64(),
+        "date": pa.date32(),
+        "timestamp": pa.timestamp("us", "UTC"),
+        "binary": pa.binary(),
+    }[kind.name]
 
 
 def _plain_decimal(kind: ColumnType) -> str:
@@ -224,7 +242,7 @@ def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
     types = set(map(type, values))
     types.discard(type(None))
     try:
-        if kind.is_integer and types <= {int} or kind.name == "boolean" and types <= {bool}:
+        if (kind.is_integer and types <= {int}) or (kind.name == "boolean" and types <= {bool}):
             return pa.array(values, arrow_type(kind))
         if not types <= ({str, Number, int} if kind.is_decimal else {str}):
             return None
@@ -262,7 +280,9 @@ def _column(column: Column, rows: Sequence[dict[str, Any]], reasons: list[str | 
     return pa.array(values, arrow_type(column.type))
 
 
-def decode_values(source: SourceDefinition, values: Sequence[bytes | None], times: pa.Array) -> tuple[list[pa.Array], pa.Array]:
+def decode_values(
+    source: SourceDefinition, values: Sequence[bytes | None], times: pa.Array
+) -> tuple[list[pa.Array], pa.Array]:
     """The typed columns of the records and the reason of each that is dead (null for an event).
 
     `times` are the records' own time stamps. A dead record has null in every column.
@@ -276,7 +296,7 @@ def decode_values(source: SourceDefinition, values: Sequence[bytes | None], time
             reasons[index] = str(dead)
             rows.append({})
     columns = [_column(column, rows, reasons) for column in source.schema]
-    by_name = {column.name: array for column, array in zip(source.schema, columns)}
+    by_name = {column.name: array for column, array in zip(source.schema, columns, strict=True)}
     for role, name in (("time", source.event_time), ("id", source.event_id)):
         if name in by_name and by_name[name].null_count:
             for index in pc.indices_nonzero(by_name[name].is_null()).to_pylist():
@@ -299,7 +319,9 @@ def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array,
                 reasons[index] = reasons[index] or f"event time too far {text} the record's"
 
 
-def decode_batches(source: SourceDefinition, keep: Sequence[str]) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def decode_batches(
+    source: SourceDefinition, keep: Sequence[str]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for `mapInArrow`: from batches with `_value` and `_timestamp` to the `keep` columns, those of the
     source's schema, and `_reason`."""
 

@@ -48,10 +48,19 @@ class ViewDefinition:
         return [self.sql(text) for text in ([*texts, self.where] if self.where else texts)]
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "source": self.source, "fingerprint": self.fingerprint, "key": schema_text(self.key),
-                "bucket": self.bucket, "keep": self.keep, "answers": dict(self.answers), "columns": dict(self.columns),
-                "measures": {name: measure.to_json() for name, measure in self.measures.items()}, "where": self.where,
-                "location": self.location}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "key": schema_text(self.key),
+            "bucket": self.bucket,
+            "keep": self.keep,
+            "answers": dict(self.answers),
+            "columns": dict(self.columns),
+            "measures": {name: measure.to_json() for name, measure in self.measures.items()},
+            "where": self.where,
+            "location": self.location,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ViewDefinition:
@@ -71,9 +80,14 @@ def fingerprint(view: ViewDefinition, source: SourceDefinition) -> str:
         texts = {role: normalise(view.sql(text)) for role, text in measure.row_expressions().items()}
         measures[name] = {**measure.to_json(), **texts, "expression": None}
     content = {
-        "name": view.name, "source": source.fingerprint, "key": [normalise(sql) for sql in view.key_sql],
-        "key_types": [column.type.sql for column in view.key], "key_names": [column.name for column in view.key],
-        "bucket": view.bucket, "where": normalise(view.sql(view.where)) if view.where else None,
-        "measures": measures, "semantics": ["UTC", "ANSI", DECODER_VERSION],
+        "name": view.name,
+        "source": source.fingerprint,
+        "key": [normalise(sql) for sql in view.key_sql],
+        "key_types": [column.type.sql for column in view.key],
+        "key_names": [column.name for column in view.key],
+        "bucket": view.bucket,
+        "where": normalise(view.sql(view.where)) if view.where else None,
+        "measures": measures,
+        "semantics": ["UTC", "ANSI", DECODER_VERSION],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

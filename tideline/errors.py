@@ -27,15 +27,11 @@ class TidelineError(Exception):
     exit_code = EXIT_OUTSIDE
     texts: ClassVar[Texts] = {}
 
-    def __init__(
-        self, condition: str, message: str | None = None, hint: str | None = None, **params: Any
-    ) -> None:
+    def __init__(self, condition: str, message: str | None = None, hint: str | None = None, **params: Any) -> None:
         text, advice = self.texts.get(condition, ("", ""))
         self.condition = condition
         self.params = params
-        self.message = (
-            message if message is not None else text.format_map(_Known(params)) or _spell(condition, params)
-        )
+        self.message = message if message is not None else text.format_map(_Known(params)) or _spell(condition, params)
         self.hint = hint if hint is not None else advice.format_map(_Known(params))
         super().__init__(self.message)
 

@@ -125,9 +125,7 @@ class EventFile:
                     if not cells:
                         continue
                     raise self._bad_csv(row, f"{len(cells)} cells under {width} columns")
-                parts = [
-                    name + encode(cell) for (name, encode), cell in zip(encoders, cells, strict=True) if cell
-                ]
+                parts = [name + encode(cell) for (name, encode), cell in zip(encoders, cells, strict=True) if cell]
                 key: str | None = cells[key_at] if key_at is not None else None
                 if number is not None:
                     parts.insert(0, number(row))

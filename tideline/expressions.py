@@ -17,29 +17,34 @@ from sqlglot.tokenizer_core import Token, TokenType
 from tideline.errors import DefinitionError
 
 ROW_FUNCTIONS = frozenset(
-    """abs acos array array_contains asin atan atan2 bround cast cbrt ceil ceiling char_length character_length coalesce
-    concat concat_ws contains cos date date_add date_format date_from_unix_date date_sub date_trunc datediff day dayofmonth
-    dayofweek dayofyear decimal degrees div elt endswith exp extract find_in_set floor get_json_object greatest hour if ifnull
-    initcap instr int bigint double float string isnan isnotnull isnull lcase least left length levenshtein ln locate log log10
-    log2 lower lpad ltrim make_date map md5 minute mod month named_struct negative nullif nvl nvl2 parse_url pmod positive pow
-    power quarter radians regexp_count regexp_extract regexp_like regexp_replace repeat replace reverse right rlike round rpad
-    rtrim second sha1 sha2 shiftleft shiftright sign signum sin size split split_part sqrt startswith struct substr substring
-    substring_index tan timestamp timestamp_micros timestamp_millis timestamp_seconds to_date to_timestamp translate trim trunc
-    try_add try_cast try_divide try_element_at try_multiply try_subtract try_to_date try_to_timestamp ucase unix_date unix_micros
-    unix_millis unix_seconds upper url_decode weekday weekofyear width_bucket xxhash64 year""".split()
+    """abs acos array array_contains asin atan atan2 bround cast cbrt ceil ceiling char_length character_length
+    coalesce concat concat_ws contains cos date date_add date_format date_from_unix_date date_sub date_trunc
+    datediff day dayofmonth dayofweek dayofyear decimal degrees div elt endswith exp extract find_in_set floor
+    get_json_object greatest hour if ifnull initcap instr int bigint double float string isnan isnotnull isnull
+    lcase least left length levenshtein ln locate log log10 log2 lower lpad ltrim make_date map md5 minute mod
+    month named_struct negative nullif nvl nvl2 parse_url pmod positive pow power quarter radians regexp_count
+    regexp_extract regexp_like regexp_replace repeat replace reverse right rlike round rpad rtrim second sha1
+    sha2 shiftleft shiftright sign signum sin size split split_part sqrt startswith struct substr substring
+    substring_index tan timestamp timestamp_micros timestamp_millis timestamp_seconds to_date to_timestamp
+    translate trim trunc try_add try_cast try_divide try_element_at try_multiply try_subtract try_to_date
+    try_to_timestamp ucase unix_date unix_micros unix_millis unix_seconds upper url_decode weekday weekofyear
+    width_bucket xxhash64 year""".split()
 )
 _AGGREGATES = frozenset(
-    """any approx_count_distinct approx_percentile array_agg avg bit_and bit_or bit_xor bool_and bool_or collect_list
-    collect_set corr count count_if first first_value hll_sketch_agg kurtosis last last_value max max_by mean median min min_by
-    mode percentile percentile_approx skewness std stddev stddev_pop stddev_samp sum var_pop var_samp variance""".split()
+    """any approx_count_distinct approx_percentile array_agg avg bit_and bit_or bit_xor bool_and bool_or
+    collect_list collect_set corr count count_if first first_value hll_sketch_agg kurtosis last last_value max
+    max_by mean median min min_by mode percentile percentile_approx skewness std stddev stddev_pop stddev_samp
+    sum var_pop var_samp variance""".split()
 )
-_OPERATORS = frozenset("and or not in between like rlike ilike case when then else is distinct from as escape all".split())
+_OPERATORS = frozenset(
+    "and or not in between like rlike ilike case when then else is distinct from as escape all".split()
+)
 _FORBIDDEN = {"over": "a window", "select": "a subquery"}
 SPECIAL_COLUMNS = ("_key", "_headers", "_timestamp")
 
 
 def tokens(sql: str) -> list[Token]:
-    """The tokens of an expression. Raises DefinitionError where it cannot be read, or holds more than one expression."""
+    """The tokens of one expression. Raises DefinitionError where it cannot be read, or is more than one."""
     try:
         found = Spark().tokenize(sql)
     except SqlglotError as error:
@@ -58,25 +63,38 @@ def _is_word(token: Token) -> bool:
 def check_row_expression(sql: str) -> None:
     """Raises DefinitionError unless `sql` uses only functions of a single event."""
     found = tokens(sql)
-    for token, following in zip(found, [*found[1:], None]):
+    for token, following in zip(found, [*found[1:], None], strict=True):
         name = token.text.lower()
         called = following is not None and following.token_type is TokenType.L_PAREN
         if not _is_word(token) or (token.token_type is TokenType.IDENTIFIER and not called):
             continue
         if name in _FORBIDDEN:
-            raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=_FORBIDDEN[name],
-                                  expected="an expression over the columns of one event")
+            raise DefinitionError(
+                "NOT_A_ROW_EXPRESSION",
+                expression=sql,
+                found=_FORBIDDEN[name],
+                expected="an expression over the columns of one event",
+            )
         if not called or name in _OPERATORS:
             if name in ("current_date", "current_timestamp", "current_time", "now", "localtimestamp", "current_user"):
                 raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=name)
             continue
         if name in _AGGREGATES:
-            raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=f"the aggregate {name}()",
-                                  expected="a measure, such as Sum or Count, over a row expression")
+            raise DefinitionError(
+                "NOT_A_ROW_EXPRESSION",
+                expression=sql,
+                found=f"the aggregate {name}()",
+                expected="a measure, such as Sum or Count, over a row expression",
+            )
         if name not in ROW_FUNCTIONS:
             close = difflib.get_close_matches(name, ROW_FUNCTIONS, 3)
-            raise DefinitionError("FUNCTION_NOT_ALLOWED", expression=sql, function=name, similar=close,
-                                  expected="a deterministic function of one event (docs/catalog.md lists them)")
+            raise DefinitionError(
+                "FUNCTION_NOT_ALLOWED",
+                expression=sql,
+                function=name,
+                similar=close,
+                expected="a deterministic function of one event (docs/catalog.md lists them)",
+            )
 
 
 def substitute(sql: str, columns: Mapping[str, str]) -> str:

@@ -67,9 +67,7 @@ def key_range(
     compare the rows' keys.
     """
     if len(prefix) < len(types):
-        data = b"".join(_encoder(kind.name)(value) for kind, value in zip(types, prefix, strict=False))[
-            :MAX_PLAIN
-        ]
+        data = b"".join(_encoder(kind.name)(value) for kind, value in zip(types, prefix, strict=False))[:MAX_PLAIN]
         return data, _after(data)
     data = encode_key(types, prefix)
     lower = data if start is None else encode_key(types, prefix, start)

@@ -116,9 +116,7 @@ def scan_rows(
     return _rows(scans, len(batch), floor, merger(view))
 
 
-def _rows(
-    scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger
-) -> Iterator[MergedRow]:
+def _rows(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger) -> Iterator[MergedRow]:
     for found in _grouped(scans):
         row = _merge_values(found, batch, merge)
         if floor is None or row.bucket is None or row.bucket >= floor:

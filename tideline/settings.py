@@ -24,9 +24,7 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "TIDELINE_"
-NOT_SETTINGS = frozenset(
-    {"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG"}
-)  # read elsewhere, before settings are
+NOT_SETTINGS = frozenset({"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG"})  # read elsewhere, before settings are
 
 
 class SettingError(UsageError):
@@ -94,9 +92,7 @@ ROWS: tuple[Setting, ...] = (
         "",
         "Bootstrap servers of a Kafka to use, `host:port,...`; empty: an embedded one.",
     ),
-    Setting(
-        "kafka.port", "port", 9092, "Port of the embedded broker on the loopback interface; auto: a free one."
-    ),
+    Setting("kafka.port", "port", 9092, "Port of the embedded broker on the loopback interface; auto: a free one."),
     Setting("kafka.partitions", "integer", 4, "Partitions of a topic that Tideline creates."),
     Setting(
         "kafka.retention_hours",
@@ -104,9 +100,7 @@ ROWS: tuple[Setting, ...] = (
         720,
         "Hours that the embedded broker keeps records; must exceed the time between batch runs.",
     ),
-    Setting(
-        "speed.trigger", "duration", "0s", "Least time between two micro-batches; 0s: one follows the other."
-    ),
+    Setting("speed.trigger", "duration", "0s", "Least time between two micro-batches; 0s: one follows the other."),
     Setting(
         "speed.max_offsets_per_trigger",
         "integer",
@@ -131,9 +125,7 @@ BY_NAME: Mapping[str, Setting] = {row.name: row for row in ROWS}
 class Settings(Mapping[str, Any]):
     """Checked values by name, `settings["kafka.port"]`; `spark` holds the user's own Spark settings."""
 
-    def __init__(
-        self, values: Mapping[str, Any] | None = None, spark: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, values: Mapping[str, Any] | None = None, spark: Mapping[str, str] | None = None) -> None:
         self._values = {row.name: row.default for row in ROWS} | dict(values or {})
         self.spark: dict[str, str] = dict(spark or {})
 
@@ -156,9 +148,7 @@ class Settings(Mapping[str, Any]):
 
     def with_values(self, values: Mapping[str, Any], where: str = "the command line") -> Settings:
         """These settings with others laid over them; None means not given. Raises SettingError."""
-        given = {
-            name: _row(name, where).parse(value, where) for name, value in values.items() if value is not None
-        }
+        given = {name: _row(name, where).parse(value, where) for name, value in values.items() if value is not None}
         return Settings({**self._values, **given}, self.spark)
 
     def to_toml(self) -> str:
@@ -169,8 +159,7 @@ class Settings(Mapping[str, Any]):
             tables.setdefault(table, {})[key] = value
         tables.setdefault("spark", {}).update(self.spark)
         return "\n".join(
-            f"[{table}]\n"
-            + "".join(f"{_toml(key)} = {_toml(value, True)}\n" for key, value in values.items())
+            f"[{table}]\n" + "".join(f"{_toml(key)} = {_toml(value, True)}\n" for key, value in values.items())
             for table, values in tables.items()
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tideline.durations import days, to_micros
+from tideline.durations import to_micros
 from tideline.errors import DefinitionError
 from tideline.location import Location, declared_at
 from tideline.types import Column, parse_schema, schema_text
@@ -21,10 +21,10 @@ DECODER_VERSION = 1
 class Source:
     """Declares a topic of JSON records.
 
-    `schema` lists the columns, `event_time` names the timestamp column that places an event in time (or `_timestamp`, the
-    record's own), `event_id` the column that identifies an event, by which repeats within the previous `horizon` offsets
-    of its partition are not counted. Events dated more than `max_ahead` after or `max_behind` before their record's time
-    stamp are dead letters. `topic` defaults to the name.
+    `schema` lists the columns, `event_time` names the timestamp column that places an event in time (or
+    `_timestamp`, the record's own), `event_id` the column that identifies an event, by which repeats within the
+    previous `horizon` offsets of its partition are not counted. Events dated more than `max_ahead` after or
+    `max_behind` before their record's time stamp are dead letters. `topic` defaults to the name.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Source:
     event_time: str
     event_id: str | None = None
     topic: str | None = None
-    max_ahead: dt.timedelta | None = days(1)
+    max_ahead: dt.timedelta | None = dt.timedelta(days=1)
     max_behind: dt.timedelta | None = None
     horizon: int = 1_000_000
     location: Location = field(default_factory=declared_at, compare=False, repr=False)
@@ -51,17 +51,35 @@ class Source:
             if name is not None and name not in by_name and not (role == "event_time" and name == "_timestamp"):
                 raise DefinitionError("UNKNOWN_COLUMN", role=role, column=name, known=sorted(by_name))
         if self.event_time != "_timestamp" and by_name[self.event_time].type.name != "timestamp":
-            raise DefinitionError("TYPE_MISMATCH", role="event_time", column=self.event_time,
-                                  type=by_name[self.event_time].type.sql, expected="timestamp")
-        if self.event_id and not (by_name[self.event_id].type.is_integer or by_name[self.event_id].type.name == "string"):
-            raise DefinitionError("TYPE_MISMATCH", role="event_id", column=self.event_id,
-                                  type=by_name[self.event_id].type.sql, expected="string or an integer type")
+            raise DefinitionError(
+                "TYPE_MISMATCH",
+                role="event_time",
+                column=self.event_time,
+                type=by_name[self.event_time].type.sql,
+                expected="timestamp",
+            )
+        if self.event_id and not (
+            by_name[self.event_id].type.is_integer or by_name[self.event_id].type.name == "string"
+        ):
+            raise DefinitionError(
+                "TYPE_MISMATCH",
+                role="event_id",
+                column=self.event_id,
+                type=by_name[self.event_id].type.sql,
+                expected="string or an integer type",
+            )
         if self.horizon < 0:
             raise DefinitionError("BAD_OPTION", option="horizon", value=self.horizon, expected="0 or more")
         return SourceDefinition(
-            self.name, self.topic or self.name, columns, self.event_time, self.event_id,
+            self.name,
+            self.topic or self.name,
+            columns,
+            self.event_time,
+            self.event_id,
             None if self.max_ahead is None else to_micros(self.max_ahead),
-            None if self.max_behind is None else to_micros(self.max_behind), self.horizon)
+            None if self.max_behind is None else to_micros(self.max_behind),
+            self.horizon,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,9 +106,16 @@ class SourceDefinition:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "topic": self.topic, "schema": schema_text(self.schema), "event_time": self.event_time,
-                "event_id": self.event_id, "max_ahead": self.max_ahead, "max_behind": self.max_behind,
-                "horizon": self.horizon}
+        return {
+            "name": self.name,
+            "topic": self.topic,
+            "schema": schema_text(self.schema),
+            "event_time": self.event_time,
+            "event_id": self.event_id,
+            "max_ahead": self.max_ahead,
+            "max_behind": self.max_behind,
+            "horizon": self.horizon,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceDefinition:

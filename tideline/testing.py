@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,23 @@ class Outcome:
         return {"view": self.view, "law": self.law, "holds": self.holds, "detail": self.detail}
 
 
-def check_views(spark: SparkSession, resolved: Resolved, file: str | None = None, source: str | None = None,
-                row_id: str | None = None, seed: int = 1) -> list[Outcome]:
+def check_views(
+    spark: SparkSession,
+    resolved: Resolved,
+    file: str | None = None,
+    source: str | None = None,
+    row_id: str | None = None,
+    seed: int = 1,
+) -> list[Outcome]:
     """Checks every law for every view. Raises UsageError where `file` cannot be told to belong to one source."""
     if file and source is None and len(resolved.sources) > 1:
-        raise UsageError("WHICH_SOURCE", "the catalog has several sources", f"name one with --source: {sorted(resolved.sources)}")
+        raise UsageError(
+            "WHICH_SOURCE", "the catalog has several sources", f"name one with --source: {sorted(resolved.sources)}"
+        )
     if source is not None and source not in resolved.sources:
-        raise UsageError("UNKNOWN_SOURCE", f"there is no source {source}", f"sources: {', '.join(sorted(resolved.sources))}")
+        raise UsageError(
+            "UNKNOWN_SOURCE", f"there is no source {source}", f"sources: {', '.join(sorted(resolved.sources))}"
+        )
     outcomes = []
     for name, definition in resolved.sources.items():
         views = [view for view in resolved.views.values() if view.source == name]
@@ -114,24 +125,36 @@ def _made_up(column: Column, chance: random.Random) -> Any:
 class _Check:
     """One source's views over one list of records."""
 
-    def __init__(self, spark: SparkSession, source: SourceDefinition, views: Sequence[ViewDefinition], values: Sequence[bytes],
-                 seed: int) -> None:
+    def __init__(
+        self,
+        spark: SparkSession,
+        source: SourceDefinition,
+        views: Sequence[ViewDefinition],
+        values: Sequence[bytes],
+        seed: int,
+    ) -> None:
         self.fold = Fold(source, views)
         self.chance = random.Random(seed)
         now = dt.datetime.now(dt.timezone.utc) if source.event_time == "_timestamp" else _START + dt.timedelta(days=3)
         far = SourceDefinition(**{**vars(source), "max_ahead": None, "max_behind": None})
         no_headers: list[Any] = []
         rows = [(n % 3, n // 3, now, b"key", no_headers, value, n) for n, value in enumerate(values)]
-        schema = ("_partition int, _offset bigint, _timestamp timestamp, _key binary, "
-                  "_headers array<struct<key:string,value:binary>>, _value binary, _hash bigint")
+        schema = (
+            "_partition int, _offset bigint, _timestamp timestamp, _key binary, "
+            "_headers array<struct<key:string,value:binary>>, _value binary, _hash bigint"
+        )
         records = spark.createDataFrame(rows, schema)
         kept = ["_partition", "_offset", "_timestamp", "_hash", "_key", "_headers"]
         self.events = decode(records, far, kept).withColumn("_duplicate", F.lit(False)).persist()
         self.count = len(rows)
         if not self.events.where("_reason is null").count():
             reason = self.events.selectExpr("first(_reason)").first()
-            raise UsageError("NO_EVENTS", f"none of the {self.count} records is an event of {source.name}: {reason and reason[0]}",
-                             "see docs/decoding.md; --row-id NAME numbers the rows", source=source.name)
+            raise UsageError(
+                "NO_EVENTS",
+                f"none of the {self.count} records is an event of {source.name}: {reason and reason[0]}",
+                "see docs/decoding.md; --row-id NAME numbers the rows",
+                source=source.name,
+            )
 
     def run(self) -> list[Outcome]:
         whole = self._states(self._folded(self.events))
@@ -152,7 +175,11 @@ class _Check:
             shuffled = self.chance.sample(mine, len(mine))
             outcomes += [
                 compare("split", whole[view.fingerprint], _merged(view, mine)),
-                compare("order", whole[view.fingerprint], _merged(view, [_merged(view, shuffled[:2]), _merged(view, shuffled[2:])])),
+                compare(
+                    "order",
+                    whole[view.fingerprint],
+                    _merged(view, [_merged(view, shuffled[:2]), _merged(view, shuffled[2:])]),
+                ),
                 compare("alone", few[view.fingerprint], _merged(view, [part[view.fingerprint] for part in single])),
                 compare("spark", _merged(view, mine), _by_spark(view, frames)),
                 compare("stored", whole[view.fingerprint], _stored(whole[view.fingerprint])),
@@ -164,7 +191,7 @@ class _Check:
     def _pieces(self) -> list[DataFrame]:
         """The log cut at random places, the last piece empty."""
         cuts = [0, *sorted(self.chance.randrange(self.count + 1) for _ in range(_PIECES - 2)), self.count, self.count]
-        return [self.events.where(f"_hash >= {begin} and _hash < {end}") for begin, end in zip(cuts, cuts[1:])]
+        return [self.events.where(f"_hash >= {begin} and _hash < {end}") for begin, end in pairwise(cuts)]
 
     def _folded(self, events: DataFrame) -> Folded:
         return self._collect(self.fold.aggregate(events))
@@ -173,8 +200,10 @@ class _Check:
         return collect(self.fold, folded.toArrow())
 
     def _states(self, folded: Folded) -> dict[str, States]:
-        return {view.fingerprint: {(key, bucket): states for key, bucket, states in folded.rows.get(view.fingerprint, [])}
-                for view in self.fold.views}
+        return {
+            view.fingerprint: {(key, bucket): states for key, bucket, states in folded.rows.get(view.fingerprint, [])}
+            for view in self.fold.views
+        }
 
 
 def _merged(view: ViewDefinition, parts: Sequence[States]) -> States:
@@ -182,7 +211,7 @@ def _merged(view: ViewDefinition, parts: Sequence[States]) -> States:
     for part in parts:
         for group, states in part.items():
             known = merged.get(group) or [measure.zero() for measure in view.measures.values()]
-            merged[group] = [m.merge(a, b) for m, a, b in zip(view.measures.values(), known, states)]
+            merged[group] = [m.merge(a, b) for m, a, b in zip(view.measures.values(), known, states, strict=True)]
     return merged
 
 
@@ -204,16 +233,22 @@ def _compare(view: ViewDefinition, law: str, expected: States, found: States) ->
     for group in sorted({*expected, *found}, key=repr):
         if group not in expected or group not in found:
             return Outcome(view.name, law, False, f"key {group[0]}, bucket {group[1]}: only on one side")
-        for (name, measure), left, right in zip(view.measures.items(), expected[group], found[group]):
+        for (name, measure), left, right in zip(view.measures.items(), expected[group], found[group], strict=True):
             if not close(measure.canonical(left), measure.canonical(right)):
-                return Outcome(view.name, law, False, f"key {group[0]}, bucket {group[1]}, {name}: {left!r} against {right!r}")
+                return Outcome(
+                    view.name, law, False, f"key {group[0]}, bucket {group[1]}, {name}: {left!r} against {right!r}"
+                )
     return Outcome(view.name, law, True, f"{len(expected)} keys")
 
 
 def close(left: Any, right: Any) -> bool:
     """Whether two canonical states are equal, doubles within 1e-9 of the larger."""
     if isinstance(left, float) and isinstance(right, float):
-        return left == right or (math.isnan(left) and math.isnan(right)) or math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-6)
+        return (
+            left == right
+            or (math.isnan(left) and math.isnan(right))
+            or math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-6)
+        )
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
-        return len(left) == len(right) and all(close(a, b) for a, b in zip(left, right))
+        return len(left) == len(right) and all(close(a, b) for a, b in zip(left, right, strict=True))
     return bool(left == right)

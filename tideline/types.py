@@ -31,7 +31,14 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 EPOCH_DATE = dt.date(1970, 1, 1)
 MICROSECOND = dt.timedelta(microseconds=1)
 INTEGER_RANGES = {"tinyint": 2**7, "smallint": 2**15, "int": 2**31, "bigint": 2**63}
-_ALIASES = {"byte": "tinyint", "short": "smallint", "integer": "int", "long": "bigint", "real": "float", "bool": "boolean"}
+_ALIASES = {
+    "byte": "tinyint",
+    "short": "smallint",
+    "integer": "int",
+    "long": "bigint",
+    "real": "float",
+    "bool": "boolean",
+}
 _PLAIN = {"string", "boolean", "float", "double", "date", "timestamp", "binary", *INTEGER_RANGES}
 _WIDE = Context(prec=100)
 
@@ -77,7 +84,12 @@ class Column:
     type: ColumnType
 
 
-STRING, BIGINT, DOUBLE, TIMESTAMP = ColumnType("string"), ColumnType("bigint"), ColumnType("double"), ColumnType("timestamp")
+STRING, BIGINT, DOUBLE, TIMESTAMP = (
+    ColumnType("string"),
+    ColumnType("bigint"),
+    ColumnType("double"),
+    ColumnType("timestamp"),
+)
 
 
 def parse_type(text: str) -> ColumnType:
@@ -186,7 +198,11 @@ def parse_text(kind: ColumnType, text: str) -> Any:
             return float(text) + 0.0
         if kind.is_decimal:
             unscaled = Decimal(text).scaleb(kind.scale, _WIDE)
-            if not unscaled.is_finite() or unscaled != unscaled.to_integral_value() or abs(unscaled) >= 10**kind.precision:
+            if (
+                not unscaled.is_finite()
+                or unscaled != unscaled.to_integral_value()
+                or abs(unscaled) >= 10**kind.precision
+            ):
                 raise ValueError(text)
             return int(unscaled)
         if kind.name == "timestamp":

@@ -17,8 +17,8 @@ class View:
 
     `columns` names row expressions that the others may use, `where` filters events, `key` names the columns to group by
     (none for one group), `bucket` is the width of the time buckets, aligned to 1970-01-01 UTC (none for all time),
-    `measures` are kept for every key and bucket, `answers` are expressions over the measures' answers, and `keep` is how
-    long buckets are kept after the latest event.
+    `measures` are kept for every key and bucket, `answers` are expressions over the measures' answers, and `keep`
+    is how long buckets are kept after the latest event.
     """
 
     name: str

@@ -15,7 +15,9 @@ _SHOWN = 80  # bytes of a value in a list
 
 
 def register(commands: Commands) -> None:
-    parser = add_command(commands, "dead-letters", "records that could not become events: list, show or replay them", run)
+    parser = add_command(
+        commands, "dead-letters", "records that could not become events: list, show or replay them", run
+    )
     add_bootstrap(parser)
     parser.add_argument("action", choices=("list", "show", "replay"))
     parser.add_argument("places", nargs="*", metavar="SOURCE:PARTITION:OFFSET", help="which (show and replay)")
@@ -33,17 +35,27 @@ def run(args: argparse.Namespace) -> None:
     with open_applied(home) as store, store.snapshot() as snapshot:
         ledger = snapshot.ledger
     if args.source and args.source not in ledger.sources:
-        raise UsageError("UNKNOWN_SOURCE", f"there is no source {args.source}", f"sources: {', '.join(sorted(ledger.sources))}",
-                         source=args.source, known=sorted(ledger.sources))
+        raise UsageError(
+            "UNKNOWN_SOURCE",
+            f"there is no source {args.source}",
+            f"sources: {', '.join(sorted(ledger.sources))}",
+            source=args.source,
+            known=sorted(ledger.sources),
+        )
     places = [_place(text) for text in args.places]
     if args.action != "list" and not places and not (args.source or args.reason):
-        raise UsageError("NO_DEAD_LETTER_NAMED", f"{args.action} needs SOURCE:PARTITION:OFFSET, --source or --reason",
-                         "tideline dead-letters list shows them")
+        raise UsageError(
+            "NO_DEAD_LETTER_NAMED",
+            f"{args.action} needs SOURCE:PARTITION:OFFSET, --source or --reason",
+            "tideline dead-letters list shows them",
+        )
     bootstrap = find_bootstrap(home, settings)
     letters = find(home, ledger, bootstrap, args.source, args.reason, places, args.limit)
     if args.action == "replay":
         sent = replay(ledger, bootstrap, letters)
-        print_rows(("source", "replayed"), [{"source": name, "replayed": count} for name, count in sent.items()], args.output)
+        print_rows(
+            ("source", "replayed"), [{"source": name, "replayed": count} for name, count in sent.items()], args.output
+        )
     elif args.action == "show" or args.output == "json":
         print_json([letter.to_json() for letter in letters])
     else:
@@ -55,7 +67,9 @@ def _place(text: str) -> tuple[str, int, int]:
         source, partition, offset = text.rsplit(":", 2)
         return source, int(partition), int(offset)
     except ValueError:
-        raise UsageError("BAD_PLACE", f"{text} does not name a record", "write SOURCE:PARTITION:OFFSET", place=text) from None
+        raise UsageError(
+            "BAD_PLACE", f"{text} does not name a record", "write SOURCE:PARTITION:OFFSET", place=text
+        ) from None
 
 
 def _shown(letter: dict[str, Any]) -> dict[str, Any]:

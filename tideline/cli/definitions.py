@@ -16,16 +16,22 @@ _COLUMNS = ("kind", "name", "action", "why")
 
 
 def register(commands: Commands) -> None:
-    for name, help, run in (("plan", "what applying a catalog would change", run_plan),
-                            ("apply", "register a catalog's sources and views", run_apply),
-                            ("check", "test a catalog's views on events, with neither Kafka nor cluster", run_check)):
+    for name, help, run in (
+        ("plan", "what applying a catalog would change", run_plan),
+        ("apply", "register a catalog's sources and views", run_apply),
+        ("check", "test a catalog's views on events, with neither Kafka nor cluster", run_check),
+    ):
         parser = add_command(commands, name, help, run)
-        parser.add_argument("--catalog", metavar="FILE", required=True, help="a Python file that declares sources and views")
+        parser.add_argument(
+            "--catalog", metavar="FILE", required=True, help="a Python file that declares sources and views"
+        )
         add_output(parser, ("table", "json", "csv"))
         if name == "apply":
             add_bootstrap(parser)
         if name == "check":
-            parser.add_argument("--events", metavar="FILE", help="CSV or JSON lines to test with (default: made-up events)")
+            parser.add_argument(
+                "--events", metavar="FILE", help="CSV or JSON lines to test with (default: made-up events)"
+            )
             parser.add_argument("--row-id", metavar="COLUMN", help="add the row's number as this column")
             parser.add_argument("--source", metavar="S", help="the source of --events, where the catalog has several")
 
@@ -71,6 +77,12 @@ def run_check(args: argparse.Namespace) -> int:
     from tideline.testing import check_views
 
     resolved = resolve(args)
-    results = check_views(layer_session("tideline-check", Home(args.home), settings_of(args)), resolved, args.events, args.source, args.row_id)
+    results = check_views(
+        layer_session("tideline-check", Home(args.home), settings_of(args)),
+        resolved,
+        args.events,
+        args.source,
+        args.row_id,
+    )
     print_rows(("view", "law", "holds", "detail"), [result.to_json() for result in results], args.output)
     return 0 if all(result.holds for result in results) else 1

@@ -23,7 +23,9 @@ def register(commands: Commands) -> None:
     add_bootstrap(batch)
     batch.add_argument("--full", action="store_true", help="rebuild every view from the master")
     batch.add_argument("--redecode", action="store_true", help="decode every record of the master again, then rebuild")
-    batch.add_argument("--every", metavar="TIME", help="go on, with this time between the starts of two runs, such as 15m")
+    batch.add_argument(
+        "--every", metavar="TIME", help="go on, with this time between the starts of two runs, such as 15m"
+    )
     batch.add_argument("-o", "--output", choices=("table", "json"), default="table")
     conf = add_command(commands, "spark-conf", "print the properties file for spark-submit", run_spark_conf)
     conf.add_argument("--to", metavar="FILE", help="write it there instead")
@@ -31,7 +33,9 @@ def register(commands: Commands) -> None:
 
 def start_logging() -> None:
     """Tideline's own log lines on stderr, others' only from WARNING on."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     for name in ("tideline", "speed_layer", "batch_layer"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("kafka").setLevel(logging.ERROR)
@@ -62,8 +66,15 @@ def run_batch(args: argparse.Namespace) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave(home))
-    run_batch(home, settings, find_bootstrap(home, settings), full=args.full or args.redecode, redecode=args.redecode,
-              every=every, report=report)
+    run_batch(
+        home,
+        settings,
+        find_bootstrap(home, settings),
+        full=args.full or args.redecode,
+        redecode=args.redecode,
+        every=every,
+        report=report,
+    )
 
 
 def _leave(home: Home) -> None:
@@ -77,7 +88,8 @@ def describe(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return "nothing new: no version was made"
     steps = ", ".join(f"{step['name']} {step['seconds']:.1f} s" for step in report["steps"])
-    return f"version {report['version']}: {report['mode']}, {report['rows']} records in {report['seconds']:.1f} s ({steps})"
+    done = f"{report['mode']}, {report['rows']} records in {report['seconds']:.1f} s"
+    return f"version {report['version']}: {done} ({steps})"
 
 
 def run_spark_conf(args: argparse.Namespace) -> None:

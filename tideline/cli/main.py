@@ -50,9 +50,7 @@ def make_parser() -> Parser:
     """The parser with every module's commands."""
     from tideline import __version__
 
-    parser = Parser(
-        prog="tideline", description="Exact views of a Kafka stream: batch, speed, and their merge."
-    )
+    parser = Parser(prog="tideline", description="Exact views of a Kafka stream: batch, speed, and their merge.")
     parser.add_argument("--version", action="version", version=f"tideline {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=Parser)
     for module in MODULES:
@@ -111,9 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else EXIT_USAGE if end.code else EXIT_DONE
     except Exception as error:  # noqa: BLE001 - exit code 1 would say that the answer is no
         traceback.print_exc()
-        return _report(
-            OutsideError("INTERNAL_FAULT", f"{type(error).__name__}: {error}", "please report this"), words
-        )
+        return _report(OutsideError("INTERNAL_FAULT", f"{type(error).__name__}: {error}", "please report this"), words)
 
 
 def _report(error: TidelineError, words: Sequence[str]) -> int:

@@ -46,5 +46,9 @@ def settings_of(args: argparse.Namespace, overrides: Mapping[str, Any] | None = 
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:
     """The option `--bootstrap-server`."""
-    parser.add_argument("--bootstrap-server", dest="bootstrap", metavar="HOST:PORT",
-                        help="the Kafka to use (default: the one that tideline up runs)")
+    parser.add_argument(
+        "--bootstrap-server",
+        dest="bootstrap",
+        metavar="HOST:PORT",
+        help="the Kafka to use (default: the one that tideline up runs)",
+    )

@@ -66,9 +66,7 @@ def table(columns: Sequence[str], rows: Sequence[Row]) -> str:
     from rich.cells import cell_len
 
     texts = [[cell(row.get(name)) for name in columns] for row in rows]
-    widths = [
-        max([cell_len(line[index]) for line in [list(columns), *texts]]) for index in range(len(columns))
-    ]
+    widths = [max([cell_len(line[index]) for line in [list(columns), *texts]]) for index in range(len(columns))]
     right = [_all_numbers([row.get(name) for row in rows]) for name in columns]
 
     def line(cells: Sequence[str]) -> str:
@@ -109,9 +107,7 @@ def proof_lines(proof: Mapping[str, Any], rows: int) -> list[str]:
     covered = f"version {proof['version']} up to {str(batch_cut) or 'nothing'}"
     if proof["mode"] == "live":
         covered += f", then the speed layer up to {str(cut) or 'nothing'}"
-    counts = [
-        f"{_both(proof[name])} {name.replace('_', ' ')}" for name in ("duplicates", "dead_letters", "rejects")
-    ]
+    counts = [f"{_both(proof[name])} {name.replace('_', ' ')}" for name in ("duplicates", "dead_letters", "rejects")]
     events = f"{proof['events']['batch']} batch + {proof['events']['speed']} speed"
     count = f"{rows} {'row' if rows == 1 else 'rows'}"
     lines = [

@@ -38,24 +38,42 @@ def run(args: argparse.Namespace) -> None:
     with open_applied(home) as store, store.snapshot() as snapshot:
         sources = snapshot.ledger.sources
     if args.source not in sources:
-        raise UsageError("UNKNOWN_SOURCE", f"there is no source {args.source}", f"sources: {', '.join(sorted(sources))}",
-                         source=args.source, known=sorted(sources))
+        raise UsageError(
+            "UNKNOWN_SOURCE",
+            f"there is no source {args.source}",
+            f"sources: {', '.join(sorted(sources))}",
+            source=args.source,
+            known=sorted(sources),
+        )
     source = SourceDefinition.from_json(sources[args.source])
 
     def show(progress: Progress) -> None:
         if sys.stderr.isatty():
             print(f"\r{describe(progress)}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    summary = produce(args.file, source.topic, find_bootstrap(home, settings), source.schema, source.event_id, rate=args.rate,
-                      limit=args.limit, shuffle_seed=args.shuffle, duplicate=args.duplicate, row_id=args.row_id, progress=show)
+    summary = produce(
+        args.file,
+        source.topic,
+        find_bootstrap(home, settings),
+        source.schema,
+        source.event_id,
+        rate=args.rate,
+        limit=args.limit,
+        shuffle_seed=args.shuffle,
+        duplicate=args.duplicate,
+        row_id=args.row_id,
+        progress=show,
+    )
     if sys.stderr.isatty():
         print(file=sys.stderr)
     found = summary.to_json()
     if args.output == "json":
         print(json.dumps(found))
     else:
-        print(f"sent {found['sent']} events and {found['duplicates']} repeats in {found['seconds']:.1f} s; "
-              f"they end at {Cut.from_json(found['end'])}")
+        print(
+            f"sent {found['sent']} events and {found['duplicates']} repeats in {found['seconds']:.1f} s; "
+            f"they end at {Cut.from_json(found['end'])}"
+        )
 
 
 def describe(progress: Progress) -> str:

@@ -38,9 +38,7 @@ def run(args: argparse.Namespace) -> None:
     import tideline
     from serving_layer.query import Query
 
-    given = {
-        name.replace("-", "_"): getattr(args, f"query_{name.replace('-', '_')}") for name, _, _ in _OPTIONS
-    }
+    given = {name.replace("-", "_"): getattr(args, f"query_{name.replace('-', '_')}") for name, _, _ in _OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
     query = Query.from_json({"view": args.view, "key": _key(args.pairs), "parts": args.parts, **options})
     with tideline.open(args.home) as reader:
@@ -53,12 +51,8 @@ def _key(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(
-                "BAD_ARGUMENTS", f"{pair!r} is not a key filter", "write column=value", value=pair
-            )
+            raise UsageError("BAD_ARGUMENTS", f"{pair!r} is not a key filter", "write column=value", value=pair)
         if name in key:
-            raise UsageError(
-                "BAD_ARGUMENTS", f"{name} is given twice", "filter by each column once", key=name
-            )
+            raise UsageError("BAD_ARGUMENTS", f"{name} is given twice", "filter by each column once", key=name)
         key[name] = value
     return key

@@ -18,6 +18,4 @@ def run(args: argparse.Namespace) -> None:
     from tideline.runtime.home import Home
 
     settings = settings_of(args, {"serve.host": args.host, "serve.port": args.port})
-    serve(
-        Home(args.home), settings["serve.host"], settings["serve.port"], lambda line: print(line, flush=True)
-    )
+    serve(Home(args.home), settings["serve.host"], settings["serve.port"], lambda line: print(line, flush=True))

@@ -15,9 +15,7 @@ def register(commands: Commands) -> None:
     parser = add_command(
         commands, "status", "cuts, lag, retention margin, generations, last batch run, dead letters", run
     )
-    parser.add_argument(
-        "--timeout", type=float, default=2.0, metavar="SECONDS", help="how long to wait for Kafka"
-    )
+    parser.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="how long to wait for Kafka")
     add_output(parser, ("table", "json"))
 
 
@@ -38,9 +36,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "ready", "yes" if status["ready"] else f"no ({', '.join(_not_ready(status))})"
     yield (
         "kafka",
-        kafka["bootstrap"]
-        if kafka["error"] is None
-        else f"{kafka['bootstrap'] or 'unknown'}: {kafka['error']}",
+        kafka["bootstrap"] if kafka["error"] is None else f"{kafka['bootstrap'] or 'unknown'}: {kafka['error']}",
     )
     yield "api", status["api"] or "not running"
     for name in ("committed", "archived", "published"):
@@ -74,9 +70,7 @@ def _not_ready(status: Mapping[str, Any]) -> list[str]:
 def _margin(margin: Mapping[str, Any]) -> str:
     place = f"{margin['topic']} partition {margin['partition']}"
     held = f"Kafka holds {margin['offsets']} archived offsets of {place}"
-    return held + (
-        ", and has deleted none" if margin["deleted"] <= 0 else f", and has deleted {margin['deleted']}"
-    )
+    return held + (", and has deleted none" if margin["deleted"] <= 0 else f", and has deleted {margin['deleted']}")
 
 
 def _last_batch(run: Mapping[str, Any] | None) -> str:

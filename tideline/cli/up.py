@@ -13,7 +13,9 @@ from tideline.runtime.home import Home
 
 def register(commands: Commands) -> None:
     parser = add_command(commands, "up", "everything on this machine: Kafka, speed, scheduled batch, serving", run)
-    parser.add_argument("--catalog", metavar="FILE", required=True, help="a Python file that declares sources and views")
+    parser.add_argument(
+        "--catalog", metavar="FILE", required=True, help="a Python file that declares sources and views"
+    )
     add_bootstrap(parser)
     add_ports(parser)
     parser.add_argument("--every", metavar="TIME", help="time between the starts of two batch runs (default 5m)")

@@ -24,8 +24,7 @@ def run_views(args: argparse.Namespace) -> None:
     with tideline.open(args.home) as reader:
         views = reader.describe_all()
     rows = [
-        {**view, **{name: ", ".join(_names(view[name])) for name in ("key", "measures", "answers")}}
-        for view in views
+        {**view, **{name: ", ".join(_names(view[name])) for name in ("key", "measures", "answers")}} for view in views
     ]
     print_rows(_COLUMNS, rows, args.output, {"views": views})
 

@@ -145,9 +145,7 @@ def _check_cut(ledger: Ledger, cut: Cut) -> None:
     for topic, partition, wanted in cut.partitions():
         archived = ledger.archived.offset(topic, partition)
         if archived < wanted:
-            raise ProtocolError(
-                "NOT_ARCHIVED", topic=topic, partition=partition, archived=archived, wanted=wanted
-            )
+            raise ProtocolError("NOT_ARCHIVED", topic=topic, partition=partition, archived=archived, wanted=wanted)
 
 
 def _before(generation: Generation, cut: Cut) -> bool:

@@ -53,12 +53,8 @@ def commit(
     begin, end = begin.complete(ledger.origin), end.complete(ledger.origin)
     check_begin(ledger.committed, begin)
     check_log(ledger, begin, end, log)
-    grown = replace(
-        generation, log=merge_logs(generation.log, log), rejects=add_counts(generation.rejects, rejects)
-    )
-    return replace(
-        ledger, committed=ledger.committed.advance(end), generations=(*ledger.generations[:-1], grown)
-    )
+    grown = replace(generation, log=merge_logs(generation.log, log), rejects=add_counts(generation.rejects, rejects))
+    return replace(ledger, committed=ledger.committed.advance(end), generations=(*ledger.generations[:-1], grown))
 
 
 def overtake(ledger: Ledger, token: int, end: Cut, log: Log, rejects: Mapping[str, int]) -> Ledger:
@@ -104,9 +100,7 @@ def check_begin(expected: Cut, begin: Cut) -> None:
     for topic, partition, offset in expected.partitions():
         found = begin.offset(topic, partition)
         if found < offset:
-            raise StaleCommitError(
-                "STALE_COMMIT", topic=topic, partition=partition, found=found, expected=offset
-            )
+            raise StaleCommitError("STALE_COMMIT", topic=topic, partition=partition, found=found, expected=offset)
     _no_gap(expected, begin)
 
 

@@ -203,9 +203,7 @@ class Ledger:
         last_batch: Mapping[str, Any] | None = None,
         keep_versions: int = 3,
     ) -> Ledger:
-        pieces = handoff.Pieces(
-            cut, views, segments, log, rejects or {}, floors or {}, published_at, last_batch
-        )
+        pieces = handoff.Pieces(cut, views, segments, log, rejects or {}, floors or {}, published_at, last_batch)
         return handoff.publish(self, token, pieces, keep_versions)
 
     def expire(self, token: int, keep_versions: int) -> Ledger:

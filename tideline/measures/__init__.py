@@ -6,5 +6,21 @@ from tideline.measures.extremes import First, Last, Max, Min
 from tideline.measures.numbers import Mean, StdDev, Sum, Variance
 from tideline.measures.sketches import ApproxDistinct, Quantiles, quantile_name
 
-__all__ = ["ApproxDistinct", "Count", "CountBy", "First", "Last", "Max", "Mean", "Measure", "Min", "Quantiles", "StdDev",
-           "Sum", "TopK", "Variance", "measure_from_json", "quantile_name"]
+__all__ = [
+    "ApproxDistinct",
+    "Count",
+    "CountBy",
+    "First",
+    "Last",
+    "Max",
+    "Mean",
+    "Measure",
+    "Min",
+    "Quantiles",
+    "StdDev",
+    "Sum",
+    "TopK",
+    "Variance",
+    "measure_from_json",
+    "quantile_name",
+]

@@ -70,8 +70,9 @@ class Measure(ABC):
     def resolve(self: M, input_type: ColumnType | None) -> M:
         """The same measure knowing the type of its expression. Raises DefinitionError where the type does not fit."""
         if input_type is not None and not self.accepts(input_type):
-            raise DefinitionError("TYPE_MISMATCH", measure=self.kind, expression=self.expression, type=input_type.sql,
-                                  expected=self.takes)
+            raise DefinitionError(
+                "TYPE_MISMATCH", measure=self.kind, expression=self.expression, type=input_type.sql, expected=self.takes
+            )
         return replace(self, input=input_type)
 
     def accepts(self, input_type: ColumnType) -> bool:

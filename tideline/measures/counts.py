@@ -103,8 +103,13 @@ class TopK(Measure):
     def check_weight(self, kind: ColumnType) -> None:
         """Raises DefinitionError unless a weight of this type can be summed without overflow."""
         if not kind.is_integer or kind == parse_type("bigint"):
-            raise DefinitionError("TYPE_MISMATCH", measure=self.kind, expression=self.weight, type=kind.sql,
-                                  expected="a weight of type int or smaller, such as cast(x as int)")
+            raise DefinitionError(
+                "TYPE_MISMATCH",
+                measure=self.kind,
+                expression=self.weight,
+                type=kind.sql,
+                expected="a weight of type int or smaller, such as cast(x as int)",
+            )
 
     def entries(self) -> Entries:
         weight = f"cast(coalesce(({self.weight}), 0) as bigint)" if self.weight else "1L"

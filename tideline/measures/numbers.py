@@ -15,8 +15,12 @@ from typing import Any
 from tideline.measures.base import EXACT, Measure, Part, needs_expression
 from tideline.types import BIGINT, DOUBLE, ColumnType, from_wire, to_wire
 
-_SUM_BOUND = {"exact": False, "kind": "relative to the sum of absolute values", "bound": 1e-9,
-              "text": "within 1e-9 of the sum of absolute values"}
+_SUM_BOUND = {
+    "exact": False,
+    "kind": "relative to the sum of absolute values",
+    "bound": 1e-9,
+    "text": "within 1e-9 of the sum of absolute values",
+}
 _MAX_SUM_PRECISION = 28
 
 
@@ -45,8 +49,10 @@ class _Total(Measure):
     def parts(self) -> Sequence[Part]:
         kind = self._sum_type
         value = self.value(kind) + (" + 0D" if kind.is_floating else "")
-        return (Part("n", "count", ColumnType("boolean"), f"if({self.value()} is not null, true, null)"),
-                Part("total", "sum", kind, value))
+        return (
+            Part("n", "count", ColumnType("boolean"), f"if({self.value()} is not null, true, null)"),
+            Part("total", "sum", kind, value),
+        )
 
     def from_parts(self, values: Sequence[Any]) -> list[Any]:
         count, total = values
@@ -159,8 +165,12 @@ class Variance(Measure):
 
     @property
     def bound(self) -> Mapping[str, Any]:
-        return {"exact": False, "kind": "relative to the mean of squares", "bound": 1e-9,
-                "text": "variance within 1e-9 of the mean of squares"}
+        return {
+            "exact": False,
+            "kind": "relative to the mean of squares",
+            "bound": 1e-9,
+            "text": "variance within 1e-9 of the mean of squares",
+        }
 
 
 @dataclass(frozen=True)

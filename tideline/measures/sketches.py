@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from datasketches import hll_sketch, hll_union, tgt_hll_type
@@ -35,7 +36,7 @@ class ApproxDistinct(Measure):
             raise DefinitionError("BAD_OPTION", measure=self.kind, option="lg_k", value=self.lg_k, expected="4 to 21")
 
     def parts(self) -> Sequence[Part]:
-        kind, sql = self.wire()
+        _kind, sql = self.wire()
         return (Part("sketch", "hll", STRING, f"concat('v', cast({sql} as string))", self.lg_k),)
 
     def from_parts(self, values: Sequence[Any]) -> bytes:
@@ -67,8 +68,12 @@ class ApproxDistinct(Measure):
     @property
     def bound(self) -> Mapping[str, Any]:
         error = 1.04 / math.sqrt(2**self.lg_k)
-        return {"exact": False, "kind": "relative standard error", "bound": error,
-                "text": f"relative standard error {error:.2%}"}
+        return {
+            "exact": False,
+            "kind": "relative standard error",
+            "bound": error,
+            "text": f"relative standard error {error:.2%}",
+        }
 
     def canonical(self, state: bytes) -> int:
         return self.present(state)
@@ -84,8 +89,8 @@ _LARGEST = math.log(sys.float_info.max)
 class Quantiles(Measure):
     """Quantiles of the non-null values, each within 1 % of the value of that rank.
 
-    State: counts in logarithmic buckets {bin: count}, as in DDSketch (Masson, Rim and Lee, VLDB 2019). It merges exactly
-    in any order. The value at `q` is the one of rank ceil(q * n), at least the first; NaN is the largest.
+    State: counts in logarithmic buckets {bin: count}, as in DDSketch (Masson, Rim and Lee, VLDB 2019). It merges
+    exactly in any order. The value at `q` is the one of rank ceil(q * n), at least the first; NaN is the largest.
     """
 
     at: Sequence[float] = (0.5, 0.95, 0.99)
@@ -97,8 +102,9 @@ class Quantiles(Measure):
         needs_expression(self)
         object.__setattr__(self, "at", tuple(self.at))
         if not self.at or not all(0 <= q <= 1 for q in self.at):
-            raise DefinitionError("BAD_OPTION", measure=self.kind, option="at", value=list(self.at),
-                                  expected="numbers from 0 to 1")
+            raise DefinitionError(
+                "BAD_OPTION", measure=self.kind, option="at", value=list(self.at), expected="numbers from 0 to 1"
+            )
 
     def accepts(self, input_type: ColumnType) -> bool:
         return input_type.is_numeric
@@ -107,8 +113,10 @@ class Quantiles(Measure):
         x = self.value(DOUBLE)
         finite = f"sign({x}) * ({_SHIFT} + ceil(ln(abs({x})) / {_LN_GAMMA!r}D))"
         infinite = f"sign({x}) * {_INFINITE}"
-        sql = (f"case when {x} is null then null when isnan({x}) then {_NAN}L when {x} = 0 then 0L "
-               f"when abs({x}) = double('Infinity') then cast({infinite} as bigint) else cast({finite} as bigint) end")
+        sql = (
+            f"case when {x} is null then null when isnan({x}) then {_NAN}L when {x} = 0 then 0L "
+            f"when abs({x}) = double('Infinity') then cast({infinite} as bigint) else cast({finite} as bigint) end"
+        )
         return Entries(BIGINT, sql)
 
     def zero(self) -> dict[int, int]:
@@ -136,11 +144,8 @@ def quantile_name(q: float) -> str:
 
 
 def _value_at(ordered: Sequence[tuple[int, int]], rank: int) -> float:
-    seen = 0
-    for index, count in ordered:
-        seen += count
-        if seen >= rank:
-            break
+    seen = accumulate(count for _, count in ordered)
+    index = next(index for (index, _), reached in zip(ordered, seen, strict=True) if reached >= rank)
     if index in (_NAN, _INFINITE, -_INFINITE, 0):
         return math.nan if index == _NAN else 0.0 if index == 0 else math.copysign(math.inf, index)
     # The middle of a bin in relative terms, 2 g**i / (g + 1) = g**i * (1 - alpha), is at most 1 % from either end.

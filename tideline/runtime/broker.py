@@ -117,9 +117,7 @@ class Broker:
     def __enter__(self) -> Broker:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
 
@@ -137,9 +135,7 @@ def _format(folder: Path, argv: tuple[str, ...]) -> None:
         raise BrokerFault("BROKER_FORMAT", path=str(folder), reason=lines[-1])
 
 
-def _server_properties(
-    data: Path, port: int, controller_port: int, retention_hours: int
-) -> Mapping[str, object]:
+def _server_properties(data: Path, port: int, controller_port: int, retention_hours: int) -> Mapping[str, object]:
     return {
         "process.roles": "broker,controller",
         "node.id": 1,

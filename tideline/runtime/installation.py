@@ -26,8 +26,12 @@ def open_applied(home: Home) -> Iterator[LmdbStore]:
     with LmdbStore.open(home.path) as store:
         with store.snapshot() as snapshot:
             if not snapshot.ledger.wanted:
-                raise UsageError("NOT_APPLIED", f"no catalog was applied to {home.path}",
-                                 "run tideline apply --catalog FILE first", home=str(home.path))
+                raise UsageError(
+                    "NOT_APPLIED",
+                    f"no catalog was applied to {home.path}",
+                    "run tideline apply --catalog FILE first",
+                    home=str(home.path),
+                )
         yield store
 
 
@@ -38,8 +42,12 @@ def find_bootstrap(home: Home, settings: Settings) -> str:
     status = home.read_status("kafka")
     if status and status.get("bootstrap"):
         return str(status["bootstrap"])
-    raise OutsideError("NO_KAFKA", f"nothing says where the Kafka of {home.path} is",
-                       "start tideline up, or name it with --bootstrap-server", home=str(home.path))
+    raise OutsideError(
+        "NO_KAFKA",
+        f"nothing says where the Kafka of {home.path} is",
+        "start tideline up, or name it with --bootstrap-server",
+        home=str(home.path),
+    )
 
 
 def layer_session(name: str, home: Home, settings: Settings) -> SparkSession:

@@ -31,8 +31,13 @@ def read_records(bootstrap: str, topic: str, begin: Cut, end: Cut) -> Iterator[l
     wanted = {p: offset for p, offset in end.offsets(topic).items() if offset > begin.offset(topic, p)}
     if not wanted:
         return
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed",
-                             auto_offset_reset="none", max_partition_fetch_bytes=16 << 20)
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=16 << 20,
+    )
     try:
         partitions = [TopicPartition(topic, partition) for partition in wanted]
         consumer.assign(partitions)
@@ -42,10 +47,21 @@ def read_records(bootstrap: str, topic: str, begin: Cut, end: Cut) -> Iterator[l
         while any(consumer.position(place) < wanted[place.partition] for place in partitions):
             fetched = consumer.poll(timeout_ms=500, max_records=5000)
             if time.monotonic() > deadline:
-                raise OutsideError("KAFKA_SILENT", f"{topic} gave no record for {_PATIENCE:.0f} s", "look at the broker", topic=topic)
+                raise OutsideError(
+                    "KAFKA_SILENT", f"{topic} gave no record for {_PATIENCE:.0f} s", "look at the broker", topic=topic
+                )
             for place, records in fetched.items():
                 deadline = time.monotonic() + _PATIENCE
-                yield [Record(place.partition, r.offset, dt.datetime.fromtimestamp(r.timestamp / 1000, dt.timezone.utc), r.key, r.value)
-                       for r in records if r.offset < wanted[place.partition]]
+                yield [
+                    Record(
+                        place.partition,
+                        r.offset,
+                        dt.datetime.fromtimestamp(r.timestamp / 1000, dt.timezone.utc),
+                        r.key,
+                        r.value,
+                    )
+                    for r in records
+                    if r.offset < wanted[place.partition]
+                ]
     finally:
         consumer.close()

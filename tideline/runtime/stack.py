@@ -18,7 +18,7 @@ from tideline.settings import Settings
 
 
 class Stack:
-    """An installation's processes. Entering starts them and returns once queries are answered; leaving stops them all."""
+    """An installation's processes: entering starts them and waits until they answer, leaving stops them all."""
 
     def __init__(self, home: Home, settings: Settings, catalog: Path, say: Callable[[str], None]) -> None:
         self.home = home
@@ -57,11 +57,19 @@ class Stack:
     def _start(self) -> None:
         port = self.settings["serve.port"] or free_port(self.settings["serve.host"])
         if not port_is_free(self.settings["serve.host"], port):
-            raise OutsideError("PORT_TAKEN", f"port {port} for the HTTP API is taken",
-                               "free it, set serve.port, or use --ports auto", port=port)
+            raise OutsideError(
+                "PORT_TAKEN",
+                f"port {port} for the HTTP API is taken",
+                "free it, set serve.port, or use --ports auto",
+                port=port,
+            )
         if not self.catalog.is_file():
-            raise UsageError("NO_CATALOG", f"there is no catalog file {self.catalog}",
-                             "give a Python file that declares sources and views", path=str(self.catalog))
+            raise UsageError(
+                "NO_CATALOG",
+                f"there is no catalog file {self.catalog}",
+                "give a Python file that declares sources and views",
+                path=str(self.catalog),
+            )
         self._start_kafka()
         self.settings = self.settings.with_values({"kafka.bootstrap": self.bootstrap, "serve.port": port})
         (self.home.run / "settings.toml").write_text(self.settings.to_toml(), "utf-8")
@@ -84,7 +92,17 @@ class Stack:
 
     def _argv(self, name: str, *options: str) -> tuple[str, ...]:
         config = str(self.home.run / "settings.toml")
-        return (sys.executable, "-m", "tideline.cli.main", name, "--home", str(self.home.path), "--config", config, *options)
+        return (
+            sys.executable,
+            "-m",
+            "tideline.cli.main",
+            name,
+            "--home",
+            str(self.home.path),
+            "--config",
+            config,
+            *options,
+        )
 
     def _apply(self) -> None:
         log = self.home.logs / "apply.log"
@@ -96,7 +114,9 @@ class Stack:
             code = child.stop()
         if code:
             lines = log.read_text("utf-8", "replace").splitlines()
-            message = next((line for line in reversed(lines) if line.startswith("tideline: ")), f"exit code {code}, see {log}")
+            message = next(
+                (line for line in reversed(lines) if line.startswith("tideline: ")), f"exit code {code}, see {log}"
+            )
             kind = UsageError if code == 2 else OutsideError
             raise kind("APPLY_FAILED", message.removeprefix("tideline: "), catalog=str(self.catalog))
 

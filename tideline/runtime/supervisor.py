@@ -152,17 +152,13 @@ class Supervisor:
             delay = watched.policy.delay(now)
             if delay is None:
                 deaths, seconds = len(watched.policy.deaths), round(watched.policy.window)
-                raise self._error(
-                    "SERVICE_FAILED", watched.service, deaths=deaths, seconds=seconds, code=_ending(code)
-                )
+                raise self._error("SERVICE_FAILED", watched.service, deaths=deaths, seconds=seconds, code=_ending(code))
             watched.due = now + delay
             self._notify(f"{name} ended with {_ending(code)}; starting it again in {delay:g} s")
 
     def stop(self, names: Iterable[str] | None = None) -> None:
         """Stop the named services, or all, in reverse order of their start."""
-        chosen = (
-            list(self._watched) if names is None else [name for name in self._watched if name in set(names)]
-        )
+        chosen = list(self._watched) if names is None else [name for name in self._watched if name in set(names)]
         for name in reversed(chosen):
             watched = self._watched.pop(name)
             watched.child.stop(watched.service.stop_timeout)
@@ -189,9 +185,7 @@ class Supervisor:
                 self._handlers[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
         try:
             self.stop()
         finally:
@@ -205,9 +199,7 @@ class Supervisor:
 
     def _error(self, condition: str, service: Service, **params: Any) -> ServiceError:
         command = service.command
-        return ServiceError(
-            condition, name=command.name, reason=_last_line(command), log=str(command.log), **params
-        )
+        return ServiceError(condition, name=command.name, reason=_last_line(command), log=str(command.log), **params)
 
 
 def _ending(code: int) -> str:

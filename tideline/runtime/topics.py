@@ -87,9 +87,7 @@ def create_topic(
         except (ValueError, BrokerResponseError) as error:
             if getattr(error, "retriable", False):
                 raise
-            raise KafkaFault(
-                "TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason=_reason(error)
-            ) from error
+            raise KafkaFault("TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason=_reason(error)) from error
 
     _ask(bootstrap, create, timeout)
     return topic_ids(bootstrap, [name], timeout)[name]
@@ -103,9 +101,7 @@ def delete_topic(bootstrap: str, name: str, timeout: float = TIMEOUT) -> None:
         deadline = time.monotonic() + timeout
         while name in admin.list_topics():
             if time.monotonic() > deadline:
-                raise KafkaFault(
-                    "TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason="it does not go away"
-                )
+                raise KafkaFault("TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason="it does not go away")
             _pause(0.02)
 
     try:

@@ -29,7 +29,9 @@ _FILE_SOURCE = "events"
 class Demo:
     """A shop, or a file, and the installation that serves its views."""
 
-    def __init__(self, home: Home, settings: Settings, rate: float, file: Path | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, home: Home, settings: Settings, rate: float, file: Path | None, say: Callable[[str], None]
+    ) -> None:
         self.home = home.prepare()
         self.settings = settings
         self.rate = rate
@@ -50,7 +52,7 @@ class Demo:
         return 0
 
     def check(self) -> int:
-        """Shows hand-offs, queries and a killed speed layer while events arrive, verifies, and prints a table; 0 if all held."""
+        """Hand-offs, queries and a killed speed layer under traffic, then `verify` and a table; 0 if all held."""
         done: list[tuple[str, str, float]] = []
         with self._stack() as stack:
             began = time.monotonic()
@@ -103,7 +105,9 @@ class Demo:
         import json
         import urllib.request
 
-        with urllib.request.urlopen(f"{stack.api}/v1/views/{self.views[0]}/rows?group_by=&limit=1", timeout=10) as response:
+        with urllib.request.urlopen(
+            f"{stack.api}/v1/views/{self.views[0]}/rows?group_by=&limit=1", timeout=10
+        ) as response:
             answer = json.load(response)
         events = answer["proof"]["events"]
         return f"{self.views[0]} answers from {events['batch']} batch and {events['speed']} speed events"
@@ -153,7 +157,16 @@ class Demo:
         from tideline.produce import produce
 
         source: SourceDefinition = load_catalog(self.catalog).sources[self.source].resolve()
-        produce(self.file, source.topic, bootstrap, source.schema, source.event_id, rate=self.rate, row_id="row_id", stop=stop)
+        produce(
+            self.file,
+            source.topic,
+            bootstrap,
+            source.schema,
+            source.event_id,
+            rate=self.rate,
+            row_id="row_id",
+            stop=stop,
+        )
 
 
 def _offsets(cut: Cut) -> int:

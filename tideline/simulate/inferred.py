@@ -1,4 +1,4 @@
-"""A first catalog for a file of the user's own: a source with the file's columns, and two views that count and add up."""
+"""A first catalog for a file of the user's own: a source with its columns, and two views."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ from pathlib import Path
 
 from tideline.errors import UsageError
 
-_TYPES = {"BIGINT": "bigint", "INTEGER": "bigint", "HUGEINT": "string", "DOUBLE": "double", "BOOLEAN": "boolean", "DATE": "date",
-          "TIMESTAMP": "timestamp"}
+_TYPES = {
+    "BIGINT": "bigint",
+    "INTEGER": "bigint",
+    "HUGEINT": "string",
+    "DOUBLE": "double",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMP": "timestamp",
+}
 _FEW = 200  # so many different values still make a column to group by
 
 
@@ -25,15 +32,26 @@ def infer_catalog(file: Path) -> str:
     options = "" if is_json else ", header = true"
     with duckdb.connect() as connection:
         try:
-            connection.execute(f"create view sample as select * from {reader}($file{options}) limit 20000".replace("$file", _quoted(file)))
+            connection.execute(
+                f"create view sample as select * from {reader}($file{options}) limit 20000".replace(
+                    "$file", _quoted(file)
+                )
+            )
             described = connection.execute("describe sample").fetchall()
-            columns = {str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if str(name).isidentifier()}
+            columns = {
+                str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if str(name).isidentifier()
+            }
             counts = connection.execute(
-                "select " + ", ".join(f'count(distinct "{name}")' for name in columns) + " from sample").fetchone()
+                "select " + ", ".join(f'count(distinct "{name}")' for name in columns) + " from sample"
+            ).fetchone()
         except duckdb.Error as error:
-            raise UsageError("UNREADABLE_FILE", f"{file} cannot be read: {str(error).splitlines()[0]}",
-                             "name a CSV file with a header, or JSON lines", path=str(file)) from error
-    distinct = dict(zip(columns, counts or ()))
+            raise UsageError(
+                "UNREADABLE_FILE",
+                f"{file} cannot be read: {str(error).splitlines()[0]}",
+                "name a CSV file with a header, or JSON lines",
+                path=str(file),
+            ) from error
+    distinct = dict(zip(columns, counts or (), strict=True))
     return _catalog(columns, distinct)
 
 

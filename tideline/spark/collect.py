@@ -40,13 +40,20 @@ def log_stats(fold: Fold, table: pa.Table) -> tuple[dict[int, LogStats], dict[st
     log: dict[int, LogStats] = {}
     rejects: dict[str, int] = {}
     names = ["kn0", "entry", "entry_text", "entry_number", *fold.log_slots]
-    for partition, status, reason, view, records, checksum, latest in zip(*(table[n].to_pylist() for n in names)):
+    for partition, status, reason, view, records, checksum, latest in zip(
+        *(table[n].to_pylist() for n in names), strict=True
+    ):
         if status == LOG_REJECT:
             rejects[fingerprints[view]] = rejects.get(fingerprints[view], 0) + records
             continue
-        stats = LogStats(records=records, checksum=checksum, events=records if status == LOG_EVENT else 0,
-                         dead={reason: records} if status == LOG_DEAD else {},
-                         duplicates=records if status == LOG_DUPLICATE else 0, max_event_time=latest)
+        stats = LogStats(
+            records=records,
+            checksum=checksum,
+            events=records if status == LOG_EVENT else 0,
+            dead={reason: records} if status == LOG_DEAD else {},
+            duplicates=records if status == LOG_DUPLICATE else 0,
+            max_event_time=latest,
+        )
         log[partition] = log[partition].merge(stats) if partition in log else stats
     return log, rejects
 
@@ -64,19 +71,21 @@ def key_reader(column: Column) -> Any:
 def _rows(planned: PlannedView, table: pa.Table) -> Iterator[Row]:
     view = planned.view
     keys = []
-    for column, slot in zip(view.key, planned.key_slots):
+    for column, slot in zip(view.key, planned.key_slots, strict=True):
         values, read = table[slot].to_pylist(), key_reader(column)
         keys.append(values if read is None else [read(value) for value in values])
-    groups = list(zip(zip(*keys) if keys else ((),) * len(table), table["bucket"].to_pylist()))
+    groups = list(
+        zip(zip(*keys, strict=True) if keys else ((),) * len(table), table["bucket"].to_pylist(), strict=True)
+    )
     numbers = table["entry"].to_pylist()
     counted: dict[int, dict[Any, dict[Any, int]]] = {number: {} for number in planned.entries.values()}
     if counted:
         entry_columns = (table[name].to_pylist() for name in ("entry_text", "entry_number", "weight"))
-        for group, number, text, value, weight in zip(groups, numbers, *entry_columns):
+        for group, number, text, value, weight in zip(groups, numbers, *entry_columns, strict=True):
             if number:
                 counted[number].setdefault(group, {})[value if text is None else text] = weight
     scalar = table.filter(pc.equal(table["entry"], 0)) if counted else table
-    groups = [group for group, number in zip(groups, numbers) if not number] if counted else groups
+    groups = [group for group, number in zip(groups, numbers, strict=True) if not number] if counted else groups
     states = []
     for name, measure in view.measures.items():
         if name in planned.entries:
@@ -84,6 +93,6 @@ def _rows(planned: PlannedView, table: pa.Table) -> Iterator[Row]:
             states.append([measure.from_entries(entries.get(group, {})) for group in groups])
         else:
             columns = [scalar[slot].to_pylist() for slot in planned.part_slots[name]]
-            states.append([measure.from_parts(values) for values in zip(*columns)])
-    for (key, bucket), row in zip(groups, zip(*states)):
+            states.append([measure.from_parts(values) for values in zip(*columns, strict=True)])
+    for (key, bucket), row in zip(groups, zip(*states, strict=True), strict=True):
         yield key, bucket, list(row)

@@ -11,7 +11,9 @@ from pyspark.sql.classic.column import Column as ClassicColumn
 
 from tideline.types import Column, ColumnType
 
-EVENT_COLUMNS = "_partition int, _offset bigint, _timestamp timestamp, _key binary, _headers array<struct<key:string,value:binary>>"
+EVENT_COLUMNS = (
+    "_partition int, _offset bigint, _timestamp timestamp, _key binary, _headers array<struct<key:string,value:binary>>"
+)
 
 
 def try_eval(spark: SparkSession, sql: str) -> SparkColumn:

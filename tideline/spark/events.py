@@ -13,18 +13,36 @@ from tideline.source import SourceDefinition
 from tideline.types import schema_text
 
 RECORD_TYPES = {
-    "_partition": "int", "_offset": "bigint", "_timestamp": "timestamp", "_hash": "bigint", "_key": "binary",
-    "_headers": "array<struct<key:string,value:binary>>", "_value": "binary"}
+    "_partition": "int",
+    "_offset": "bigint",
+    "_timestamp": "timestamp",
+    "_hash": "bigint",
+    "_key": "binary",
+    "_headers": "array<struct<key:string,value:binary>>",
+    "_value": "binary",
+}
 _RECORD_SQL = {
-    "_partition": "partition", "_offset": "offset", "_timestamp": "timestamp", "_hash": "xxhash64(offset, value)",
-    "_key": "key", "_headers": "headers", "_value": "value"}
+    "_partition": "partition",
+    "_offset": "offset",
+    "_timestamp": "timestamp",
+    "_hash": "xxhash64(offset, value)",
+    "_key": "key",
+    "_headers": "headers",
+    "_value": "value",
+}
 
 
 def kafka_options(bootstrap: str, topics: Sequence[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Options of Spark's Kafka reader for whole records of committed transactions; a lost range is an error."""
     return {
-        "kafka.bootstrap.servers": bootstrap, "subscribe": ",".join(topics), "kafka.isolation.level": "read_committed",
-        "failOnDataLoss": "true", "includeHeaders": "true", "kafka.max.partition.fetch.bytes": str(8 << 20), **(extra or {})}
+        "kafka.bootstrap.servers": bootstrap,
+        "subscribe": ",".join(topics),
+        "kafka.isolation.level": "read_committed",
+        "failOnDataLoss": "true",
+        "includeHeaders": "true",
+        "kafka.max.partition.fetch.bytes": str(8 << 20),
+        **(extra or {}),
+    }
 
 
 def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:

@@ -46,7 +46,9 @@ class Slot:
     def aggregate(self, name: str) -> SparkColumn:
         """The native aggregate over the input column `name`."""
         if self.function == "moments":
-            return F.expr(f"named_struct('n', count({name}), 'mean', avg({name}), 'm2', var_pop({name}) * count({name}))")
+            return F.expr(
+                f"named_struct('n', count({name}), 'mean', avg({name}), 'm2', var_pop({name}) * count({name}))"
+            )
         if self.function == "hll":
             return F.expr(f"hll_sketch_agg({name}, {self.argument})")
         native = {"first": "min", "last": "max", "xor": "bit_xor"}.get(self.function, self.function)
@@ -72,8 +74,11 @@ class PlannedView:
 
     def parts(self) -> dict[str, tuple[Part, str]]:
         """Every part of every measure by a unique field name, with its slot."""
-        pairs = ((part, slot) for name, measure in self.view.measures.items()
-                 for part, slot in zip(measure.parts(), self.part_slots[name]))
+        pairs = (
+            (part, slot)
+            for name, measure in self.view.measures.items()
+            for part, slot in zip(measure.parts(), self.part_slots[name], strict=True)
+        )
         return {f"p{number}": pair for number, pair in enumerate(pairs)}
 
     def entry_fields(self) -> dict[str, tuple[int, Entries]]:
@@ -116,8 +121,8 @@ class Fold:
         keys = tuple(f"kt{next(texts)}" if is_text_key(c.type) else f"kn{next(numbers)}" for c in view.key)
         parts = [(name, part) for name, measure in view.measures.items() for part in measure.parts()]
         slots = self._allocate([Slot(part.function, part.type, part.argument) for _, part in parts])
-        by_measure: dict[str, tuple[str, ...]] = {name: () for name in view.measures}
-        for (name, _), slot in zip(parts, slots):
+        by_measure: dict[str, tuple[str, ...]] = dict.fromkeys(view.measures, ())
+        for (name, _), slot in zip(parts, slots, strict=True):
             by_measure[name] += (slot,)
         mapped = [name for name, measure in view.measures.items() if measure.entries() is not None]
         return PlannedView(index, view, keys, by_measure, {name: number for number, name in enumerate(mapped, 1)})
@@ -136,16 +141,26 @@ class Fold:
 
     def _row(self, values: Mapping[str, str]) -> str:
         """SQL of one expanded row; what is not given is null."""
-        types = {"view": "int", "bucket": "bigint", "entry": "int", "entry_text": "string", "entry_number": "bigint",
-                 "weight": "bigint", **{f"kt{i}": "string" for i in range(self.texts)},
-                 **{f"kn{i}": "bigint" for i in range(self.numbers)},
-                 **{f"s{i}": slot.input_type for i, slot in enumerate(self.slots)}}
+        types = {
+            "view": "int",
+            "bucket": "bigint",
+            "entry": "int",
+            "entry_text": "string",
+            "entry_number": "bigint",
+            "weight": "bigint",
+            **{f"kt{i}": "string" for i in range(self.texts)},
+            **{f"kn{i}": "bigint" for i in range(self.numbers)},
+            **{f"s{i}": slot.input_type for i, slot in enumerate(self.slots)},
+        }
         return named_struct({name: f"cast({values.get(name, 'null')} as {kind})" for name, kind in types.items()})
 
     def _inputs(self, planned: PlannedView) -> str:
         """SQL of a view's key and measure inputs for one event, null where the view's filter does not hold."""
         view = planned.view
-        fields = {f"k{i}": key_to_slot(column, f"({sql})") for i, (column, sql) in enumerate(zip(view.key, view.key_sql))}
+        fields = {
+            f"k{i}": key_to_slot(column, f"({sql})")
+            for i, (column, sql) in enumerate(zip(view.key, view.key_sql, strict=True))
+        }
         fields |= {name: view.sql(part.sql) for name, (part, _) in planned.parts().items()}
         for name, (_, entries) in planned.entry_fields().items():
             fields |= {name: view.sql(entries.sql), f"{name}w": view.sql(entries.weight)}
@@ -160,7 +175,9 @@ class Fold:
         group |= {slot: f"{inputs}.k{i}" for i, slot in enumerate(planned.key_slots)}
         if planned.view.bucket:
             group["bucket"] = f"_at - pmod(_at, {planned.view.bucket}L)"
-        parts = {slot: self.slots[int(slot[1:])].input(f"{inputs}.{name}") for name, (_, slot) in planned.parts().items()}
+        parts = {
+            slot: self.slots[int(slot[1:])].input(f"{inputs}.{name}") for name, (_, slot) in planned.parts().items()
+        }
         rows = [f"if({inputs} is not null, {self._row({**group, 'entry': '0', **parts})}, null)"]
         for name, (number, entries) in planned.entry_fields().items():
             column = "entry_number" if entries.type == BIGINT else "entry_text"
@@ -170,13 +187,31 @@ class Fold:
 
     def _log_row(self) -> str:
         records, checksum, latest = self.log_slots
-        status = f"case when _reason is not null then {LOG_DEAD} when _duplicate then {LOG_DUPLICATE} else {LOG_EVENT} end"
-        return self._row({"view": str(LOG_VIEW), "kn0": "_partition", "entry": status, "entry_text": "_reason",
-                          records: "true", checksum: "_hash", latest: "if(_counts, _at, null)"})
+        status = (
+            f"case when _reason is not null then {LOG_DEAD} when _duplicate then {LOG_DUPLICATE} else {LOG_EVENT} end"
+        )
+        return self._row(
+            {
+                "view": str(LOG_VIEW),
+                "kn0": "_partition",
+                "entry": status,
+                "entry_text": "_reason",
+                records: "true",
+                checksum: "_hash",
+                latest: "if(_counts, _at, null)",
+            }
+        )
 
     def _reject_row(self, planned: PlannedView) -> str:
-        row = self._row({"view": str(LOG_VIEW), "kn0": "_partition", "entry": str(LOG_REJECT),
-                         "entry_number": str(planned.index), self.log_slots[0]: "true"})
+        row = self._row(
+            {
+                "view": str(LOG_VIEW),
+                "kn0": "_partition",
+                "entry": str(LOG_REJECT),
+                "entry_number": str(planned.index),
+                self.log_slots[0]: "true",
+            }
+        )
         return f"if(_counts and v{planned.index} is null, {row}, null)"
 
     def aggregate(self, events: DataFrame) -> DataFrame:
@@ -189,8 +224,16 @@ class Fold:
         at = f"unix_micros({self.source.event_time})"
         flagged = events.withColumn("_counts", F.expr("_reason is null and not _duplicate"))
         views = [F.when(F.col("_counts"), try_eval(spark, self._inputs(p))).alias(f"v{p.index}") for p in self.planned]
-        base = flagged.select("_partition", "_offset", "_hash", "_reason", "_duplicate", "_counts",
-                              F.expr(f"if(_reason is null, {at}, null)").alias("_at"), *views)
+        base = flagged.select(
+            "_partition",
+            "_offset",
+            "_hash",
+            "_reason",
+            "_duplicate",
+            "_counts",
+            F.expr(f"if(_reason is null, {at}, null)").alias("_at"),
+            *views,
+        )
         rows = [self._log_row()]
         for planned in self.planned:
             rows += [*self._view_rows(planned), self._reject_row(planned)]

@@ -15,8 +15,11 @@ MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_head
 
 def range_sql(topic: str, begin: Cut, end: Cut) -> str:
     """SQL that holds for the records of [begin, end), by `_partition` and `_offset`."""
-    terms = [f"(_partition = {partition} and _offset >= {begin.offset(topic, partition)} and _offset < {offset})"
-             for partition, offset in end.offsets(topic).items() if offset > begin.offset(topic, partition)]
+    terms = [
+        f"(_partition = {partition} and _offset >= {begin.offset(topic, partition)} and _offset < {offset})"
+        for partition, offset in end.offsets(topic).items()
+        if offset > begin.offset(topic, partition)
+    ]
     return " or ".join(terms) or "false"
 
 
@@ -30,8 +33,16 @@ def kafka_records(spark: SparkSession, bootstrap: str, topic: str, begin: Cut, e
     partitions = {topic: [p for p, offset in end.offsets(topic).items() if offset > begin.offset(topic, p)]}
     assign = str({topic: partitions[topic]}).replace("'", '"')
     options = {k: v for k, v in kafka_options(bootstrap, [topic]).items() if k != "subscribe"}
-    rows = spark.read.format("kafka").options(**options, assign=assign, startingOffsets=offsets_json(begin, partitions),
-                                              endingOffsets=offsets_json(end, partitions)).load()
+    rows = (
+        spark.read.format("kafka")
+        .options(
+            **options,
+            assign=assign,
+            startingOffsets=offsets_json(begin, partitions),
+            endingOffsets=offsets_json(end, partitions),
+        )
+        .load()
+    )
     return records(rows, MASTER_COLUMNS)
 
 
@@ -50,8 +61,16 @@ def least(left: Cut, right: Cut, topic: str) -> Cut:
     return Cut({topic: {p: min(offset, right.offset(topic, p)) for p, offset in left.offsets(topic).items()}})
 
 
-def event_ids(spark: SparkSession, bootstrap: str, master: Path, source: SourceDefinition, begin: Cut, end: Cut,
-              archived: Cut, decoded: bool = True) -> DataFrame:
+def event_ids(
+    spark: SparkSession,
+    bootstrap: str,
+    master: Path,
+    source: SourceDefinition,
+    begin: Cut,
+    end: Cut,
+    archived: Cut,
+    decoded: bool = True,
+) -> DataFrame:
     """`_partition`, `_offset` and the 16-byte `id` of every event in [begin, end), repeats included.
 
     What is archived comes from the master, the rest from Kafka. `decoded` says that the master was decoded as `source`

@@ -43,12 +43,18 @@ class Repeats:
 
     def flag(self, events: DataFrame) -> DataFrame:
         """The events with `_duplicate`. Runs a job over them, so they should be cached."""
-        table = events.where("_reason is null").selectExpr("_partition", "_offset", f"{identity_sql(self.source)} as id").toArrow()
+        table = (
+            events.where("_reason is null")
+            .selectExpr("_partition", "_offset", f"{identity_sql(self.source)} as id")
+            .toArrow()
+        )
         self._pending = list(ids_by_partition(table))
         repeated = []
         for partition, offsets, hashes in self._pending:
             found = offsets[self.index.flag(offsets, hashes, partition)]
-            repeated.append(pa.table({"_partition": pa.array(np.full(len(found), partition), pa.int32()), "_offset": found}))
+            repeated.append(
+                pa.table({"_partition": pa.array(np.full(len(found), partition), pa.int32()), "_offset": found})
+            )
         marks = pa.concat_tables(repeated) if repeated else None
         if marks is None or not marks.num_rows:
             return events.withColumn("_duplicate", F.lit(False))

@@ -67,15 +67,22 @@ class _Typer:
         try:
             return parse_type(spelled)
         except DefinitionError:
-            raise DefinitionError("TYPE_MISMATCH", role=role, expression=sql, type=spelled,
-                                  expected="a plain value: text, number, boolean, date or timestamp") from None
+            raise DefinitionError(
+                "TYPE_MISMATCH",
+                role=role,
+                expression=sql,
+                type=spelled,
+                expected="a plain value: text, number, boolean, date or timestamp",
+            ) from None
 
     def _explain(self, role: str, sql: str, error: AnalysisException) -> DefinitionError:
         condition = error.getCondition() or ""
         if condition.startswith("UNRESOLVED_COLUMN"):
             name = (error.getMessageParameters() or {}).get("objectName", "").strip("`")
             close = difflib.get_close_matches(name, self.known, 3, 0.5)
-            return DefinitionError("UNKNOWN_COLUMN", role=role, expression=sql, column=name, similar=close, known=self.known)
+            return DefinitionError(
+                "UNKNOWN_COLUMN", role=role, expression=sql, column=name, similar=close, known=self.known
+            )
         if condition.startswith("DATATYPE_MISMATCH"):
             return DefinitionError("TYPE_MISMATCH", role=role, expression=sql, reason=_first_line(error))
         return DefinitionError("BAD_EXPRESSION", role=role, expression=sql, reason=_first_line(error))
@@ -92,7 +99,9 @@ def _first_line(error: Exception) -> str:
 
 def _resolve_measure(typer: _Typer, name: str, measure: Measure) -> Measure:
     if not isinstance(measure, Measure):
-        raise DefinitionError("NOT_A_MEASURE", measure=name, found=type(measure).__name__, expected="Count(), Sum(...), ...")
+        raise DefinitionError(
+            "NOT_A_MEASURE", measure=name, found=type(measure).__name__, expected="Count(), Sum(...), ..."
+        )
     typer.condition(f"measure {name}, where", measure.where)
     if isinstance(measure, TopK) and measure.weight:
         measure.check_weight(typer.type_of(f"measure {name}, weight", measure.weight))
@@ -110,9 +119,15 @@ def _check_names(view: View, source: SourceDefinition, columns: Mapping[str, str
         raise DefinitionError("BAD_NAME", name=view.name, expected="letters, digits, _ and -")
     for name in columns:
         if not name.isidentifier() or name.lower() in events or name.startswith("_"):
-            raise DefinitionError("BAD_NAME", name=name, expected="a new name for a derived column, not one of the source's")
+            raise DefinitionError(
+                "BAD_NAME", name=name, expected="a new name for a derived column, not one of the source's"
+            )
     taken = set(RESERVED)
-    for role, name in [("key", k) for k in view.key_names] + [("measure", m) for m in view.measures] + [("answer", a) for a in view.answers]:
+    for role, name in (
+        [("key", k) for k in view.key_names]
+        + [("measure", m) for m in view.measures]
+        + [("answer", a) for a in view.answers]
+    ):
         if not name.isidentifier() or name.startswith("_") or name.lower() in taken:
             raise DefinitionError("BAD_NAME", role=role, name=name, taken=sorted(taken), expected="a name of its own")
         taken.add(name.lower())
@@ -130,8 +145,13 @@ def _resolve_view(spark: SparkSession, view: View, source: SourceDefinition) -> 
     key = []
     for name in view.key_names:
         if name not in typer.known:
-            raise DefinitionError("UNKNOWN_COLUMN", role="key", column=name, known=typer.known,
-                                  similar=difflib.get_close_matches(name, typer.known, 3, 0.5))
+            raise DefinitionError(
+                "UNKNOWN_COLUMN",
+                role="key",
+                column=name,
+                known=typer.known,
+                similar=difflib.get_close_matches(name, typer.known, 3, 0.5),
+            )
         key.append(Column(name, typer.type_of("key", name)))
     measures = {name: _resolve_measure(typer, name, measure) for name, measure in view.measures.items()}
     for text in view.answers.values():
@@ -139,9 +159,24 @@ def _resolve_view(spark: SparkSession, view: View, source: SourceDefinition) -> 
     bucket = None if view.bucket is None else to_micros(view.bucket)
     keep = None if view.keep is None else to_micros(view.keep)
     if bucket is not None and bucket <= 0:
-        raise DefinitionError("BAD_OPTION", option="bucket", value=str(view.bucket), expected="a length of time above zero")
+        raise DefinitionError(
+            "BAD_OPTION", option="bucket", value=str(view.bucket), expected="a length of time above zero"
+        )
     if keep is not None and (bucket is None or keep < bucket):
-        raise DefinitionError("BAD_OPTION", option="keep", value=str(view.keep), expected="a view with a bucket, and no less than it")
-    resolved = ViewDefinition(view.name, source.name, "", tuple(key), bucket, keep, measures, dict(view.answers), columns,
-                              view.where, str(view.location))
+        raise DefinitionError(
+            "BAD_OPTION", option="keep", value=str(view.keep), expected="a view with a bucket, and no less than it"
+        )
+    resolved = ViewDefinition(
+        view.name,
+        source.name,
+        "",
+        tuple(key),
+        bucket,
+        keep,
+        measures,
+        dict(view.answers),
+        columns,
+        view.where,
+        str(view.location),
+    )
     return replace(resolved, fingerprint=fingerprint(resolved, source))

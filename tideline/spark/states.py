@@ -55,13 +55,20 @@ def segment_rows(folded: DataFrame, planned: PlannedView) -> DataFrame:
             pair = f"if(entry = {planned.entries[name]}, struct({category}, weight), null)"
             state = F.expr(f"cast(map_from_entries(collect_list({pair})) as {entries_type(entries)})")
         else:
-            parts = zip(measure.parts(), planned.part_slots[name])
-            fields = ", ".join(f"'{p.name}', cast(first(if(entry = 0, {slot}, null), true) as {part_type(p)})" for p, slot in parts)
+            parts = zip(measure.parts(), planned.part_slots[name], strict=True)
+            fields = ", ".join(
+                f"'{p.name}', cast(first(if(entry = 0, {slot}, null), true) as {part_type(p)})" for p, slot in parts
+            )
             state = F.expr(f"named_struct({fields})")
         columns.append(state.alias(name))
     rows = folded.where(f"view = {planned.index}").groupBy(*group).agg(*columns)
-    keys = [F.expr(slot_to_key(column, slot)).alias(column.name) for column, slot in zip(view.key, planned.key_slots)]
-    return rows.select(*keys, F.expr("timestamp_micros(bucket)").alias("bucket"), *(quoted(name) for name in view.measures))
+    keys = [
+        F.expr(slot_to_key(column, slot)).alias(column.name)
+        for column, slot in zip(view.key, planned.key_slots, strict=True)
+    ]
+    return rows.select(
+        *keys, F.expr("timestamp_micros(bucket)").alias("bucket"), *(quoted(name) for name in view.measures)
+    )
 
 
 def merge_states(rows: DataFrame, view: ViewDefinition) -> DataFrame:
@@ -78,7 +85,9 @@ def _merged(name: str, measure: Measure) -> SparkColumn:
         kind = entries_type(entries)
         add = "map_zip_with(a, b, (k, x, y) -> coalesce(x, 0L) + coalesce(y, 0L))"
         return F.expr(f"aggregate(collect_list({column}), cast(map() as {kind}), (a, b) -> {add})")
-    fields = ", ".join(f"'{p.name}', cast({_merged_part(p, f'{column}.{p.name}')} as {part_type(p)})" for p in measure.parts())
+    fields = ", ".join(
+        f"'{p.name}', cast({_merged_part(p, f'{column}.{p.name}')} as {part_type(p)})" for p in measure.parts()
+    )
     return F.expr(f"named_struct({fields})")
 
 
@@ -101,7 +110,9 @@ def _merged_moments(sql: str) -> str:
     return f"aggregate(collect_list({sql}), {zero}, (a, b) -> {step})"
 
 
-def rows_of(view: ViewDefinition, table: pa.Table | pa.RecordBatch) -> Iterator[tuple[tuple[Any, ...], int | None, list[Any]]]:
+def rows_of(
+    view: ViewDefinition, table: pa.Table | pa.RecordBatch
+) -> Iterator[tuple[tuple[Any, ...], int | None, list[Any]]]:
     """(key, bucket, states) in wire values of a segment's rows as Arrow holds them."""
     keys = [[to_wire(c.type, value) for value in table.column(c.name).to_pylist()] for c in view.key]
     buckets = table.column("bucket").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
@@ -112,6 +123,6 @@ def rows_of(view: ViewDefinition, table: pa.Table | pa.RecordBatch) -> Iterator[
             states.append([measure.from_entries(dict(value or ())) for value in values])
         else:
             states.append([measure.from_parts(list(value.values())) for value in values])
-    columns = zip(*keys) if keys else iter([()] * len(buckets))
-    for key, bucket, row in zip(columns, buckets, zip(*states)):
+    columns = zip(*keys, strict=True) if keys else iter([()] * len(buckets))
+    for key, bucket, row in zip(columns, buckets, zip(*states, strict=True), strict=True):
         yield key, bucket, list(row)
