@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
-from batch_layer import delta_log
+from tideline import delta_log
 from tideline.cut import Cut
 from tideline.errors import OutsideError, ProtocolError
 from tideline.source import SourceDefinition
@@ -115,6 +115,7 @@ class Master:
         metadata = {
             "format": FORMAT,
             "source": self.source.fingerprint,
+            "origin": self.origin.to_json(),
             "begin": begin.to_json(),
             "end": begin.advance(end).to_json(),
             "records": count,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from batch_layer import delta_log
+from tideline import delta_log
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import OutsideError
@@ -51,6 +51,7 @@ class Segments:
         self.spark = spark
         self.store = store
         self.folder = folder
+        self._removed: set[int] = set()
 
     def table(self, view: ViewDefinition) -> Path:
         """Where a view's segments are."""
@@ -111,14 +112,18 @@ class Segments:
         return len(items)
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int]) -> None:
-        """Deletes a view's segments that nothing names any more, once there are some; files go an hour later."""
+        """Deletes a view's segments that nothing names any more, once there are some.
+
+        Their files go with those that are deleted an hour later, or by the next process.
+        """
         table = self.table(view)
-        dead = [id for id in _segments_on_disk(table) if id not in live]
+        dead = [id for id in _segments_on_disk(table) if id not in live and id not in self._removed]
         if len(dead) < _DEAD_SEGMENTS:
             return
         self.spark.sql(f"delete from delta.`{table}` where segment in ({', '.join(map(str, dead))})")
         self.spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
         self.spark.sql(f"vacuum delta.`{table}` retain 1 hours")
+        self._removed.update(dead)
 
     def remove_views(self, kept: Sequence[ViewDefinition]) -> None:
         """Removes the tables of views that the ledger no longer knows."""

@@ -131,9 +131,8 @@ class Bench:
             max_ahead=None,
         )
         store = LmdbStore.open(home.path, create=True)
-        apply_catalog(
-            store, resolve_catalog(self.spark, collect_catalog(list(views(source)), "bench")), self.bootstrap, 4
-        )
+        resolved = resolve_catalog(self.spark, collect_catalog(list(views(source)), "bench"))
+        apply_catalog(store, resolved, self.bootstrap, 4, home.master)
         return home, store
 
     def end(self, topic: str) -> Cut:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
+from tideline.delta_log import commits
+from tideline.errors import UsageError
 from tideline.ledger import Ledger
 from tideline.runtime.topics import create_topic, log_start_offsets
 from tideline.source import SourceDefinition
@@ -39,9 +42,9 @@ def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
         if before is not None and SourceDefinition.from_json(before) != source:
             action, why = "rebuild", "its declaration changed: the next batch run decodes the master again"
         changes.append(Change("source", name, action, why))
-    changes += [
-        Change("source", name, "drop", "not in the catalog") for name in ledger.sources if name not in resolved.sources
-    ]
+    for name in ledger.sources:
+        if name not in resolved.sources:
+            changes.append(Change("source", name, "keep", "not in the catalog: its records go on to be archived"))
     for name, view in resolved.views.items():
         changes.append(Change("view", name, *_view_change(ledger, view)))
     changes += [
@@ -65,15 +68,22 @@ def _kept(view: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(view[name] for name in ("answers", "keep"))
 
 
-def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: int) -> list[Change]:
+def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: int, master: Path) -> list[Change]:
     """Registers a catalog, making the topics that do not exist; what changed.
 
-    The next seal brings it into force; on an empty installation that is now. Raises KafkaFault, TopicRecreatedError.
+    Sources that the catalog leaves out stay. The next seal brings it into force; on an empty installation that is
+    now. Raises KafkaFault, TopicRecreatedError, UsageError TOPIC_CHANGED.
     """
-    topics = sorted({source.topic for source in resolved.sources.values()})
+    with store.snapshot() as snapshot:
+        kept = {name: source for name, source in snapshot.ledger.sources.items() if name not in resolved.sources}
+        _refuse_other_topics(snapshot.ledger, resolved)
+    topics = sorted({source.topic for source in resolved.sources.values()} | {str(s["topic"]) for s in kept.values()})
     ids = {topic: create_topic(bootstrap, topic, partitions) for topic in topics}
     origin = Cut(log_start_offsets(bootstrap, topics))
-    sources = {name: source.to_json() for name, source in resolved.sources.items()}
+    for name in resolved.sources:
+        # A store that was lost is built again from the master, whose history may begin before Kafka's.
+        origin = archived_origin(master / name).complete(origin)
+    sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
     definitions = {view.fingerprint: view.to_json() for view in resolved.views.values()}
     wanted = {name: view.fingerprint for name, view in resolved.views.items()}
     with store.write() as txn:
@@ -83,3 +93,26 @@ def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: 
             ledger = ledger.seal(ledger.fences["batch"])
         txn.put_ledger(ledger)
     return changes
+
+
+def _refuse_other_topics(ledger: Ledger, resolved: Resolved) -> None:
+    """Raises UsageError where a known source names another topic: its master holds the offsets of the first."""
+    for name, source in resolved.sources.items():
+        before = ledger.sources.get(name)
+        if before is not None and before["topic"] != source.topic:
+            raise UsageError(
+                "TOPIC_CHANGED",
+                f"source {name} is over topic {before['topic']}, not {source.topic}",
+                "declare a source of another name for another topic",
+                source=name,
+                topic=source.topic,
+                known=before["topic"],
+            )
+
+
+def archived_origin(table: Path) -> Cut:
+    """Where a master dataset's history begins; the empty cut where there is none."""
+    for commit in commits(table):
+        if "origin" in commit.metadata:
+            return Cut.from_json(commit.metadata["origin"])
+    return Cut()

@@ -73,7 +73,8 @@ def fingerprint(view: ViewDefinition, source: SourceDefinition) -> str:
     """A hash of what the view computes: 16 hexadecimal digits.
 
     The whole schema counts, for a value that does not fit any column makes its record a dead letter; the decoder's
-    version, UTC and ANSI arithmetic count too. Spelling, answers and retention do not.
+    version, UTC and ANSI arithmetic count too, and the order of the measures, in which states are stored. Spelling,
+    answers and retention do not.
     """
     measures = {}
     for name, measure in view.measures.items():
@@ -87,7 +88,7 @@ def fingerprint(view: ViewDefinition, source: SourceDefinition) -> str:
         "key_names": [column.name for column in view.key],
         "bucket": view.bucket,
         "where": normalise(view.sql(view.where)) if view.where else None,
-        "measures": measures,
+        "measures": list(measures.items()),
         "semantics": ["UTC", "ANSI", DECODER_VERSION],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -40,6 +40,14 @@ _OPERATORS = frozenset(
     "and or not in between like rlike ilike case when then else is distinct from as escape all".split()
 )
 _FORBIDDEN = {"over": "a window", "select": "a subquery"}
+_BARE_FUNCTIONS = frozenset(
+    """current_catalog current_database current_date current_schema current_time current_timestamp current_timezone
+    current_user localtimestamp now session_user user""".split()
+)
+_CLOCK_WORDS = frozenset({"now", "today", "tomorrow", "yesterday"})
+_TIME_WORDS = frozenset(
+    "cast date timestamp timestamp_ltz timestamp_ntz to_date to_timestamp try_cast try_to_date".split()
+) | {"try_to_timestamp"}
 SPECIAL_COLUMNS = ("_key", "_headers", "_timestamp")
 
 
@@ -60,41 +68,42 @@ def _is_word(token: Token) -> bool:
     return token.token_type not in (TokenType.STRING, TokenType.NUMBER) and bool(re.match(r"[A-Za-z_]", token.text))
 
 
-def check_row_expression(sql: str) -> None:
-    """Raises DefinitionError unless `sql` uses only functions of a single event."""
+def check_row_expression(sql: str, columns: Iterable[str] = ()) -> None:
+    """Raises DefinitionError unless `sql` uses only functions of a single event; `columns` are the names it may use."""
     found = tokens(sql)
+    names = {column.lower() for column in columns}
+    words = {token.text.lower() for token in found if _is_word(token)}
     for token, following in zip(found, [*found[1:], None], strict=True):
         name = token.text.lower()
         called = following is not None and following.token_type is TokenType.L_PAREN
-        if not _is_word(token) or (token.token_type is TokenType.IDENTIFIER and not called):
+        if token.token_type is TokenType.STRING and name.strip() in _CLOCK_WORDS and words & _TIME_WORDS:
+            raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=f"'{token.text}'")
+        if not _is_word(token):
             continue
-        if name in _FORBIDDEN:
-            raise DefinitionError(
-                "NOT_A_ROW_EXPRESSION",
-                expression=sql,
-                found=_FORBIDDEN[name],
-                expected="an expression over the columns of one event",
-            )
-        if not called or name in _OPERATORS:
-            if name in ("current_date", "current_timestamp", "current_time", "now", "localtimestamp", "current_user"):
-                raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=name)
-            continue
-        if name in _AGGREGATES:
-            raise DefinitionError(
-                "NOT_A_ROW_EXPRESSION",
-                expression=sql,
-                found=f"the aggregate {name}()",
-                expected="a measure, such as Sum or Count, over a row expression",
-            )
-        if name not in ROW_FUNCTIONS:
-            close = difflib.get_close_matches(name, ROW_FUNCTIONS, 3)
-            raise DefinitionError(
-                "FUNCTION_NOT_ALLOWED",
-                expression=sql,
-                function=name,
-                similar=close,
-                expected="a deterministic function of one event (docs/catalog.md lists them)",
-            )
+        if name in _BARE_FUNCTIONS and name not in names and not called:
+            raise DefinitionError("NOT_DETERMINISTIC", expression=sql, function=name)
+        if token.token_type is not TokenType.IDENTIFIER or called:
+            _check_word(sql, name, called)
+
+
+def _check_word(sql: str, name: str, called: bool) -> None:
+    if name in _FORBIDDEN:
+        expected = "an expression over the columns of one event"
+        raise DefinitionError("NOT_A_ROW_EXPRESSION", expression=sql, found=_FORBIDDEN[name], expected=expected)
+    if not called or name in _OPERATORS or name in ROW_FUNCTIONS:
+        return
+    if name in _AGGREGATES:
+        expected = "a measure, such as Sum or Count, over a row expression"
+        raise DefinitionError(
+            "NOT_A_ROW_EXPRESSION", expression=sql, found=f"the aggregate {name}()", expected=expected
+        )
+    raise DefinitionError(
+        "FUNCTION_NOT_ALLOWED",
+        expression=sql,
+        function=name,
+        similar=difflib.get_close_matches(name, ROW_FUNCTIONS, 3),
+        expected="a deterministic function of one event (docs/catalog.md lists them)",
+    )
 
 
 def substitute(sql: str, columns: Mapping[str, str]) -> str:
@@ -115,7 +124,6 @@ def expand_columns(columns: Mapping[str, str]) -> dict[str, str]:
     """Derived columns with the derived columns that each uses, declared before it, put in their place."""
     expanded: dict[str, str] = {}
     for name, sql in columns.items():
-        check_row_expression(sql)
         expanded[name] = substitute(sql, expanded)
     return expanded
 

@@ -129,7 +129,7 @@ class Installed:
         self.horizon = chosen[0].source.horizon
         resolved = self.resolve(chosen)
         (self.source,) = resolved.sources.values()
-        apply_catalog(self.store, resolved, self.bootstrap, partitions)
+        apply_catalog(self.store, resolved, self.bootstrap, partitions, self.home.master)
 
     def apply_few(self, partitions: int = 2) -> None:
         """Registers `few_views`."""

@@ -11,10 +11,10 @@ from deltalake import DeltaTable
 from faults import Crash, crash
 from installed import Installed
 
-from batch_layer import delta_log
 from batch_layer.archive import Master
 from batch_layer.run import BatchLayer
 from batch_layer.segments import Segments
+from tideline import delta_log
 from tideline.cut import Cut
 from tideline.errors import ChecksumError
 
@@ -30,33 +30,29 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize("running", [True, False], ids=["beside the speed layer", "without the speed layer"])
+@pytest.mark.parametrize("after", [True, False], ids=["after each step", "before each step"])
 def test_a_run_cut_off_at_any_step_is_finished_by_the_next_one(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch, running: bool
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
+    """After each step beside the speed layer, before each step without it, where the run goes past its cut."""
     installed.apply_few()
     installed.send(make_events(20, 1))
     installed.batch()
-    with installed.speed() if running else nullcontext():
-        for number, (owner, name) in enumerate(STEPS):
-            for after in (False, True):
-                first = 20 + 20 * (2 * number + after)
-                installed.send(make_events(20, first, first))
-                if running:
-                    installed.wait_committed()
-                with monkeypatch.context() as patch:
-                    crash(patch, owner, name, after)
-                    with pytest.raises(Crash):
-                        installed.batch()
-                assert installed.wrong() == [], (name, after)
-                installed.new_batch_layer()
-                installed.batch()
-                assert installed.wrong() == [], (name, after)
-                ledger = installed.ledger
-                assert ledger.committed == ledger.archived == ledger.version.cut == installed.log_end, (
-                    name,
-                    after,
-                )
+    with installed.speed() if after else nullcontext():
+        for number, (owner, name) in enumerate(STEPS, 1):
+            installed.send(make_events(20, number, 20 * number))
+            if after:
+                installed.wait_committed()
+            with monkeypatch.context() as patch:
+                crash(patch, owner, name, after)
+                with pytest.raises(Crash):
+                    installed.batch()
+            assert installed.wrong() == [], name
+            installed.new_batch_layer()
+            installed.batch()
+            assert installed.wrong() == [], name
+            ledger = installed.ledger
+            assert ledger.committed == ledger.archived == ledger.version.cut == installed.log_end, name
     with installed.store.snapshot() as snapshot:
         assert set(snapshot.spaces()) == set(snapshot.ledger.spaces()), "a crashed load leaves nothing for good"
 

@@ -75,9 +75,7 @@ def test_a_broker_that_cannot_start_says_why(home: Home) -> None:
     assert Path(caught.value.params["log"]).exists()
 
 
-def test_topics_are_created_once_with_the_brokers_clock_and_room_for_large_events(
-    kafka: str, topic_name: str
-) -> None:
+def test_topics_are_created_once_with_the_brokers_clock_and_room_for_large_events(kafka: str, topic_name: str) -> None:
     first = create_topic(kafka, topic_name, partitions=3, config={"retention.ms": 86_400_000})
     assert create_topic(kafka, topic_name, partitions=5) == first
     assert topic_partitions(kafka, [topic_name]) == {topic_name: [0, 1, 2]}

@@ -186,7 +186,7 @@ def fold_odd(spark: SparkSession) -> Callable[..., Any]:
         (Sum("big + 1L"), ("a", 1, 2**63 - 1, 1.0)),
         (Max("n * 2"), ("a", 2**31 - 1, 1, 1.0)),
         (Mean("cast(name as int)"), ("word", 1, 1, 1.0)),
-        (CountBy("split(name, ',')[n]"), ("a", 9, 1, 1.0)),
+        (CountBy("split(name, ',')[n - 1]"), ("a", 9, 1, 1.0)),
         (TopK("name", weight="n * 2"), ("a", 2**31 - 1, 1, 1.0)),
         (Quantiles("1 / x"), ("a", 1, 1, 0.0)),
         (Count(where="1 / n > 0"), ("a", 0, 1, 1.0)),

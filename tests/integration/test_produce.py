@@ -56,9 +56,7 @@ def test_a_file_goes_in_whole_keyed_by_its_event_id(kafka: str, topic: str, tmp_
     assert (summary.sent, summary.duplicates, len(records)) == (1000, 0, 1000)
     assert {topic: {partition: len(all_) for partition, all_ in found.items()}} == summary.end
     assert all(len(all_) > 150 for all_ in found.values())
-    assert {key: json.loads(value)["id"].encode() for key, value in records} == {
-        key: key for key, _ in records
-    }
+    assert {key: json.loads(value)["id"].encode() for key, value in records} == {key: key for key, _ in records}
     assert (seen[-1].sent, seen[-1].fraction, seen[-1].done) == (1000, 1.0, True)
     assert str(seen[-1]).startswith("1,000 events, 0 repeats, ")
 
@@ -94,9 +92,7 @@ def test_raw_values_arrive_byte_for_byte(kafka: str, topic: str) -> None:
     summary = produce_raw(values, topic, kafka)
     assert summary.sent == 4
     records = [record for records in read_all(kafka, topic).values() for record in records]
-    assert Counter(records) == Counter(
-        [(None, b""), (None, b"\xff\xfe"), (None, b"{}" * 2_500_000), (b"k", b"v")]
-    )
+    assert Counter(records) == Counter([(None, b""), (None, b"\xff\xfe"), (None, b"{}" * 2_500_000), (b"k", b"v")])
 
 
 def test_an_event_beyond_what_kafka_takes_is_refused_by_name(kafka: str, topic: str) -> None:
@@ -125,13 +121,9 @@ def test_the_shop_sends_until_it_is_told_to_stop(kafka: str, topic: str) -> None
 
 
 @pytest.mark.slow
-def test_the_retail_file_goes_in_whole_with_three_percent_repeats(
-    kafka: str, topic: str, retail_csv: Path
-) -> None:
+def test_the_retail_file_goes_in_whole_with_three_percent_repeats(kafka: str, topic: str, retail_csv: Path) -> None:
     columns = parse_schema("line_id string, Quantity int, UnitPrice decimal(10,3)")
-    summary = produce(
-        retail_csv, topic, kafka, columns, "line_id", row_id="line_id", shuffle_seed=1, duplicate=0.03
-    )
+    summary = produce(retail_csv, topic, kafka, columns, "line_id", row_id="line_id", shuffle_seed=1, duplicate=0.03)
     assert summary.sent == 541_909
     assert summary.duplicates == pytest.approx(541_909 * 0.03, rel=0.05)
     assert sum(summary.end[topic].values()) == summary.sent + summary.duplicates

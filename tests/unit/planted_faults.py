@@ -72,9 +72,7 @@ def publish_drops_a_segment(patch: Patch) -> None:
     """Invariant 7: a version lists one segment less than was built."""
     real = Ledger.publish
 
-    def publish(
-        self: Ledger, token: int, cut: Cut, views: Any, segments: Any, log: Any, **options: Any
-    ) -> Ledger:
+    def publish(self: Ledger, token: int, cut: Cut, views: Any, segments: Any, log: Any, **options: Any) -> Ledger:
         shorter = {fingerprint: list(ids)[1:] for fingerprint, ids in views.items()}
         return real(self, token, cut, shorter, segments, log, **options)
 
@@ -102,9 +100,7 @@ def definitions_of_a_commit_not_compared(patch: Patch) -> None:
     """Invariant 8: states of another set of definitions are taken."""
     real = Ledger.commit
 
-    def commit(
-        self: Ledger, token: int, begin: Cut, end: Cut, definitions: Any, log: Any, counts: Any
-    ) -> Ledger:
+    def commit(self: Ledger, token: int, begin: Cut, end: Cut, definitions: Any, log: Any, counts: Any) -> Ledger:
         return real(self, token, begin, end, self.open.definitions, log, counts)
 
     patch.setattr(Ledger, "commit", commit)
@@ -116,9 +112,7 @@ def floors_fall(patch: Patch) -> None:
 
     def publish(ledger: Ledger, token: int, pieces: handoff.Pieces, keep: int) -> Ledger:
         done = real(ledger, token, pieces, keep)
-        return replace(
-            done, versions=(*done.versions[:-1], replace(done.version, floors=dict(pieces.floors)))
-        )
+        return replace(done, versions=(*done.versions[:-1], replace(done.version, floors=dict(pieces.floors))))
 
     patch.setattr(handoff, "publish", publish)
 

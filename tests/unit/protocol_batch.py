@@ -65,9 +65,7 @@ class BatchSteps(Site):
         self.master = self.master.advance(target)
         if record_it:
             with self.fenced(self.batch_token, ledger) as allowed:
-                self.change(
-                    lambda old: old.archive(self.batch_token, self.master.restrict(known), old.sources)
-                )
+                self.change(lambda old: old.archive(self.batch_token, self.master.restrict(known), old.sources))
                 allowed()
 
     def read_master(self, begin: Cut, end: Cut) -> list[Record]:
@@ -92,9 +90,7 @@ class BatchSteps(Site):
         if ledger.archived.covers(cut):
             self.plan = self._plan(ledger, cut, mode, keep, build_new, speed_token)
 
-    def _plan(
-        self, ledger: Ledger, cut: Cut, mode: str, keep: int, build_new: bool, speed_token: int | None
-    ) -> Plan:
+    def _plan(self, ledger: Ledger, cut: Cut, mode: str, keep: int, build_new: bool, speed_token: int | None) -> Plan:
         plan = Plan(self.batch_token, cut, ledger, {}, [], [], {}, speed_token)
         buildable = ledger.wanted if speed_token is not None else ledger.unbuilt
         for name, fingerprint in ledger.wanted.items():

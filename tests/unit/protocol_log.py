@@ -96,9 +96,7 @@ def _measures(**measures: Measure) -> dict[str, Measure]:
 VIEWS = {
     view.fingerprint: view
     for view in (
-        ModelView(
-            "v", "v1", "t", KEY, WIDTH, _measures(n=Count(), total=Sum("x"), last=Last("x")), rejects=True
-        ),
+        ModelView("v", "v1", "t", KEY, WIDTH, _measures(n=Count(), total=Sum("x"), last=Last("x")), rejects=True),
         ModelView("v", "v2", "t", KEY, WIDTH, _measures(n=Count(), by=CountBy("x")), smallest=0),
         ModelView("v", "v3", "t", KEY, None, _measures(total=Sum("x"))),
         ModelView("w", "w1", "t", (), None, _measures(n=Count(), first=First("x"))),
@@ -158,9 +156,7 @@ def statistics(records: Iterable[Record]) -> Log:
     log: dict[str, dict[int, LogStats]] = {}
     for r in records:
         dead = r.value == DEAD
-        one = LogStats(
-            1, r.checksum, 0 if dead else 1, {"bad value": 1} if dead else {}, 0, None if dead else r.time
-        )
+        one = LogStats(1, r.checksum, 0 if dead else 1, {"bad value": 1} if dead else {}, 0, None if dead else r.time)
         partitions = log.setdefault(r.topic, {})
         partitions[r.partition] = partitions.get(r.partition, LogStats()).merge(one)
     return log

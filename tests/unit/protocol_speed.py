@@ -63,9 +63,7 @@ class SpeedSteps(Site):
         offsets: dict[str, dict[int, int]] = {}
         for (topic, partition, offset), distance in zip(committed.partitions(), places, strict=False):
             first = 5 if topic == "u" else 0
-            place = (
-                min(offset + distance, self.log.end.offset(topic, partition)) if ahead else offset - distance
-            )
+            place = min(offset + distance, self.log.end.offset(topic, partition)) if ahead else offset - distance
             offsets.setdefault(topic, {})[partition] = max(first, place)
         writer.position, writer.batch = Cut(offsets), None
 
@@ -86,9 +84,7 @@ class SpeedSteps(Site):
 
     def rows_of(self, batch: Batch, begin: Cut, end: Cut) -> list[Record]:
         """The records of Spark's range that lie in the range to commit."""
-        return [
-            record for record in self.log.between(batch.begin, batch.end) if is_between(record, begin, end)
-        ]
+        return [record for record in self.log.between(batch.begin, batch.end) if is_between(record, begin, end)]
 
     def commit(self, writer: Writer, crash: bool = False, unheard: bool = False) -> None:
         """Commits the batch as it was folded; `unheard` leaves it to be tried again."""
@@ -125,7 +121,5 @@ class SpeedSteps(Site):
         found = events(batch.records)
         for fingerprint in definitions:
             view = VIEWS[fingerprint]
-            merge_into(
-                txn, ledger.open.space(fingerprint), view, [view.row(r) for r in found if view.takes(r)]
-            )
+            merge_into(txn, ledger.open.space(fingerprint), view, [view.row(r) for r in found if view.takes(r)])
         txn.put_ledger(ledger)

@@ -33,9 +33,7 @@ class World(SpeedSteps, BatchSteps):
         definitions = {view.fingerprint: view.definition() for view in views}
         wanted = {view.name: view.fingerprint for view in views}
         origin = Cut({"t": {0: 0, 1: 0}, "u": {0: 5}}).restrict(topics)
-        self.change(
-            lambda old: old.apply(sources, definitions, wanted, {t: f"id of {t}" for t in topics}, origin)
-        )
+        self.change(lambda old: old.apply(sources, definitions, wanted, {t: f"id of {t}" for t in topics}, origin))
 
     def lose_power(self, commits: int, processes: bool) -> None:
         """The last commits of the speed layer were not on disk; the processes may go with them."""
@@ -77,9 +75,7 @@ class World(SpeedSteps, BatchSteps):
             rows = list(scan_rows(snapshot, view, version=version))
             found = {(row.key, row.bucket): present(view, row.merged) for row in rows}
             require(len(found) == len(rows), "each key once", fingerprint)
-            require(
-                found == expected, f"{fingerprint} at {cut} (version {version})", found, "expected", expected
-            )
+            require(found == expected, f"{fingerprint} at {cut} (version {version})", found, "expected", expected)
             for key, bucket in list(expected)[:1]:
                 row = get_row(snapshot, view, key, bucket, version)
                 answer = None if row is None else present(view, row.merged)
@@ -96,9 +92,7 @@ class World(SpeedSteps, BatchSteps):
         )
 
     def _check_ledger(self, ledger: Ledger) -> None:
-        require(
-            Ledger.from_json(json.loads(json.dumps(ledger.to_json()))) == ledger, "a ledger survives JSON"
-        )
+        require(Ledger.from_json(json.loads(json.dumps(ledger.to_json()))) == ledger, "a ledger survives JSON")
         place = ledger.version.cut
         for generation in ledger.generations:
             require(generation.begin == place, "generations tile", place, generation)

@@ -109,9 +109,7 @@ def _bins(value: int) -> dict[int, int]:
     import math
 
     gamma = math.log(1.01 / 0.99)
-    return {
-        0 if value == 0 else int(math.copysign(100_000 + math.ceil(math.log(abs(value)) / gamma), value)): 1
-    }
+    return {0 if value == 0 else int(math.copysign(100_000 + math.ceil(math.log(abs(value)) / gamma), value)): 1}
 
 
 def view(name: str, key: str, bucket: int | None, digits: str, keep: int | None = None) -> ViewDefinition:
@@ -159,9 +157,7 @@ def rows_of(definition: ViewDefinition, events: Iterable[Event]) -> list[tuple[A
         place = (key_of(definition, event), bucket)
         old = rows.get(place)
         measures = definition.measures.values()
-        rows[place] = (
-            states if old is None else [m.merge(a, b) for m, a, b in zip(measures, old, states, strict=True)]
-        )
+        rows[place] = states if old is None else [m.merge(a, b) for m, a, b in zip(measures, old, states, strict=True)]
     return [(key, bucket, states) for (key, bucket), states in rows.items()]
 
 
@@ -232,9 +228,7 @@ class Installation:
             segments, views = [], {}
             for one, id in zip(self.views, ids, strict=True):
                 items = segment_items(one, rows_of(one, fresh))
-                segment = Segment(
-                    id, one.fingerprint, ledger.version.cut, ledger.sealed, len(items), "incremental"
-                )
+                segment = Segment(id, one.fingerprint, ledger.version.cut, ledger.sealed, len(items), "incremental")
                 txn.load(segment.space, items)
                 segments.append(segment)
                 views[one.fingerprint] = (*ledger.version.views.get(one.fingerprint, ()), id)

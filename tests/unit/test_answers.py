@@ -70,9 +70,7 @@ def test_the_measures_that_an_expression_reads() -> None:
     assert Answer("coalesce(n, zero) + spread.p50", VALUES).names == {"n", "zero", "spread"}
 
 
-@pytest.mark.parametrize(
-    "text", ["", "n +", "n; x", "[n]", "lambda: n", "(n for n in x)", "f'{n}'", "n := 2"]
-)
+@pytest.mark.parametrize("text", ["", "n +", "n; x", "[n]", "lambda: n", "(n for n in x)", "f'{n}'", "n := 2"])
 def test_what_is_not_arithmetic_is_refused(text: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         Answer(text, VALUES)

@@ -108,9 +108,7 @@ def test_key_filters_may_stand_after_options(home: Path) -> None:
 def test_csv_json_and_arrow_agree(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     words = ("query", "totals", "--measures", "lines", "-o")
     whole = [row["lines"] for row in json.loads(run(capsys, home, *words, "json")[1])["rows"]]
-    assert [
-        int(row["lines"]) for row in csv.DictReader(io.StringIO(run(capsys, home, *words, "csv")[1]))
-    ] == whole
+    assert [int(row["lines"]) for row in csv.DictReader(io.StringIO(run(capsys, home, *words, "csv")[1]))] == whole
     argv = [sys.executable, "-m", "tideline.cli.main", *words, "arrow", "--home", str(home)]
     stream = subprocess.run(argv, capture_output=True, check=True).stdout
     assert pa.ipc.open_stream(stream).read_all()["lines"].to_pylist() == whole
@@ -126,9 +124,7 @@ def test_views_and_describe(capsys: pytest.CaptureFixture[str], home: Path) -> N
         "totals",
         "typed",
     ]
-    assert [view["name"] for view in json.loads(run(capsys, home, "views", "-o", "json")[1])["views"]][
-        2
-    ] == "revenue"
+    assert [view["name"] for view in json.loads(run(capsys, home, "views", "-o", "json")[1])["views"]][2] == "revenue"
     assert len(run(capsys, home, "views", "-o", "csv")[1].splitlines()) == 6
     text = run(capsys, home, "describe", "revenue")[1]
     assert "bucket       1h" in text
@@ -245,9 +241,7 @@ def test_a_table_aligns_wide_text_and_numbers() -> None:
 
 def test_output_that_nobody_reads_on_is_no_fault(home: Path) -> None:
     argv = f"{sys.executable} -m tideline.cli.main query revenue --home {home} | head -1"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {argv}"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {argv}"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
 
 
@@ -265,9 +259,7 @@ def test_a_taken_port_is_one_line(capsys: pytest.CaptureFixture[str], home: Path
 def test_serve_says_where_it_is_and_stops_cleanly(home: Path, number: signal.Signals) -> None:
     argv = [sys.executable, "-m", "serving_layer", "--home", str(home), "--port", "auto"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    server = subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    server = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     guard = threading.Timer(60, server.kill)
     guard.start()
     try:

@@ -34,9 +34,7 @@ def test_a_cut_is_written_as_topic_partition_and_offset() -> None:
     assert Cut.parse(" sales:0=10, 1=5 ,visits:0=3") == cut
 
 
-@pytest.mark.parametrize(
-    "text", ["sales", "0=1", "sales:0", "sales:x=1", "sales:0=-1", "sales:-1=1", "sales:0=1=2"]
-)
+@pytest.mark.parametrize("text", ["sales", "0=1", "sales:0", "sales:x=1", "sales:0=-1", "sales:-1=1", "sales:0=1=2"])
 def test_what_is_no_cut_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as refused:
         Cut.parse(text)

@@ -82,9 +82,7 @@ def test_rows_with_every_option(client: httpx.Client, installation: Installation
     assert answer["columns"] == ["country", "window", "revenue", "lines"]
     assert [row["window"] for row in answer["rows"]] == ["2011-12-04T00:00:00Z", "2011-12-03T00:00:00Z"]
     for row in answer["rows"]:
-        events = [
-            e for e in installation.events if e.country == "France" and _day(e.at) == row["window"][:10]
-        ]
+        events = [e for e in installation.events if e.country == "France" and _day(e.at) == row["window"][:10]]
         expected = naive(events)
         assert (Decimal(row["revenue"]), row["lines"]) == (expected["revenue"], expected["lines"])
         sides = [side["lines"] for side in row["parts"].values() if side]
@@ -306,7 +304,5 @@ with tideline.open(sys.argv[1]) as reader, bind("127.0.0.1", 0) as listener:
     reader.view("revenue").get(window="1d", country="France").to_pandas()
 print(len(rows), any(name.split(".")[0] in ("pyspark", "py4j", "delta") for name in sys.modules))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(home)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["4", "False"]

@@ -67,9 +67,7 @@ def test_long_keys_stay_apart_and_keep_their_buckets_together() -> None:
     assert len({encode_key(types, key, 0) for key in keys}) == 3
     lower, upper = key_range(types, keys[1], 10, 20)
     assert upper is not None
-    inside = [
-        (k[0][-1], b) for k in keys for b in (9, 10, 19, 20) if lower <= encode_key(types, k, b) < upper
-    ]
+    inside = [(k[0][-1], b) for k in keys for b in (9, 10, 19, 20) if lower <= encode_key(types, k, b) < upper]
     assert inside == [("b", 10), ("b", 19)]
 
 
@@ -103,8 +101,7 @@ states = st.recursive(
     | st.binary(max_size=3)
     | st.integers(-(1 << 130), 1 << 130),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=2) | st.integers(-9, 9), inner, max_size=3)
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2) | st.integers(-9, 9), inner, max_size=3)
     ),
     max_leaves=6,
 )

@@ -69,9 +69,7 @@ def test_the_core_imports_layers_only_where_it_wires_them_together() -> None:
 
 
 def test_serving_and_the_speed_and_batch_layers_do_not_import_the_command_line_but_in_their_jobs() -> None:
-    importing = {
-        named(path) for path in files(*LAYERS) if any(n.startswith("tideline.cli") for n in imports(path))
-    }
+    importing = {named(path) for path in files(*LAYERS) if any(n.startswith("tideline.cli") for n in imports(path))}
     assert importing <= {f"{layer}/{name}.py" for layer in LAYERS for name in ("job", "__main__")}
 
 
@@ -90,15 +88,12 @@ def test_a_job_only_wires(job: str) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     assert len(path.read_text("utf-8").splitlines()) <= LONGEST_JOB
     assert not [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While))
+        node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While))
     ]
 
 
 def test_files_are_short() -> None:
     lengths = {
-        named(path): len(path.read_text("utf-8").splitlines())
-        for path in files(*PACKAGES, "examples", "scripts")
+        named(path): len(path.read_text("utf-8").splitlines()) for path in files(*PACKAGES, "examples", "scripts")
     }
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}

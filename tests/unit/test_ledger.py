@@ -154,9 +154,7 @@ def test_a_seal_with_nothing_to_close_changes_nothing(ledger: Ledger) -> None:
 
 def test_what_is_applied_comes_into_force_with_the_seal(ledger: Ledger) -> None:
     busy = committed(ledger, at(5))
-    applied = busy.apply(
-        {"sales": SOURCE}, {"v2": definition("v", "v2")}, {"v": "v2"}, {"sales": "id"}, at(0)
-    )
+    applied = busy.apply({"sales": SOURCE}, {"v2": definition("v", "v2")}, {"v": "v2"}, {"sales": "id"}, at(0))
     assert applied.open.definitions == ("v1",)
     after = applied.seal(1)
     assert after.open.definitions == ("v1", "v2")
@@ -176,17 +174,13 @@ def test_publish_expires_the_generations_that_it_covers(ledger: Ledger) -> None:
 
 def test_publish_at_a_cut_that_is_not_sealed_is_refused(ledger: Ledger) -> None:
     ready = sealed(ledger, at(5))
-    error = refusal(
-        ProtocolError, lambda: ready.publish(1, at(4), {"v1": [1]}, [segment(1, at(0), at(4))], {})
-    )
+    error = refusal(ProtocolError, lambda: ready.publish(1, at(4), {"v1": [1]}, [segment(1, at(0), at(4))], {}))
     assert error.condition == "CUT_NOT_SEALED"
 
 
 def test_publish_before_the_archive_is_refused(ledger: Ledger) -> None:
     ready = committed(ledger, at(5), 1).seal(1).allot(1, 1)[0]
-    error = refusal(
-        ProtocolError, lambda: ready.publish(1, at(5), {"v1": [1]}, [segment(1, at(0), at(5))], log(1))
-    )
+    error = refusal(ProtocolError, lambda: ready.publish(1, at(5), {"v1": [1]}, [segment(1, at(0), at(5))], log(1)))
     assert (error.condition, error.params["archived"], error.params["wanted"]) == ("NOT_ARCHIVED", 0, 5)
 
 
@@ -231,9 +225,7 @@ def test_a_publish_without_a_live_view_is_refused(ledger: Ledger) -> None:
 @pytest.mark.parametrize("found", [log(2), log(1, 7), {}])
 def test_an_archive_that_counts_other_records_is_refused(ledger: Ledger, found: Any) -> None:
     ready = sealed(ledger, at(5))
-    error = refusal(
-        ChecksumError, lambda: ready.publish(1, at(5), {"v1": [1]}, [segment(1, at(0), at(5))], found)
-    )
+    error = refusal(ChecksumError, lambda: ready.publish(1, at(5), {"v1": [1]}, [segment(1, at(0), at(5))], found))
     assert (error.params["topic"], error.params["partition"]) == ("sales", 0)
 
 
@@ -267,9 +259,7 @@ def test_old_versions_and_their_segments_expire(ledger: Ledger) -> None:
 
 def test_a_new_view_goes_live_with_its_first_publish_and_not_before(ledger: Ledger) -> None:
     first = published(ledger, at(5))
-    applied = first.apply(
-        {"sales": SOURCE}, {"v2": definition("v", "v2")}, {"v": "v2"}, {"sales": "id"}
-    ).allot(1, 1)[0]
+    applied = first.apply({"sales": SOURCE}, {"v2": definition("v", "v2")}, {"v": "v2"}, {"sales": "id"}).allot(1, 1)[0]
     whole = segment(2, at(0), at(5), view="v2")
     error = refusal(DefinitionSetError, lambda: applied.publish(1, at(5), {"v2": [2]}, [whole], log(1)))
     assert error.condition == "VIEW_NOT_FOLDED"
@@ -277,9 +267,7 @@ def test_a_new_view_goes_live_with_its_first_publish_and_not_before(ledger: Ledg
     assert after.live == {"v": "v2"}
     assert after.open.definitions == ("v1", "v2")
     assert after.seal(1).open.definitions == ("v2",)
-    assert (
-        refusal(MissingSegmentError, lambda: view_spaces(after, "v2", 1)).condition == "VIEW_NOT_IN_VERSION"
-    )
+    assert refusal(MissingSegmentError, lambda: view_spaces(after, "v2", 1)).condition == "VIEW_NOT_IN_VERSION"
 
 
 def test_a_view_that_is_no_longer_wanted_goes_with_the_next_publish(ledger: Ledger) -> None:
@@ -320,9 +308,7 @@ def test_overtaking_needs_the_speed_layers_fence(ledger: Ledger) -> None:
 
 
 def test_archive_is_read_under_the_ledgers_sources_and_never_goes_back(ledger: Ledger) -> None:
-    error = refusal(
-        DefinitionSetError, lambda: ledger.archive(1, at(5), {"sales": {**SOURCE, "schema": "x"}})
-    )
+    error = refusal(DefinitionSetError, lambda: ledger.archive(1, at(5), {"sales": {**SOURCE, "schema": "x"}}))
     assert error.condition == "SOURCES_CHANGED"
     after = ledger.archive(1, at(5), ledger.sources)
     assert refusal(ProtocolError, lambda: after.archive(1, at(4), after.sources)).condition == "CUT_FALLS"

@@ -108,9 +108,7 @@ def test_a_version_is_answered_from_its_segments_alone() -> None:
 
 
 def test_buckets_before_the_floor_are_not_answered() -> None:
-    store = filled(
-        [[row("a", 0, 1, 1), row("a", 10, 1, 2)]], [[row("a", 0, 1, 3), row("b", 5, 1, 4)]], {"v": 10}
-    )
+    store = filled([[row("a", 0, 1, 1), row("a", 10, 1, 2)]], [[row("a", 0, 1, 3), row("b", 5, 1, 4)]], {"v": 10})
     assert [(found.key, found.bucket) for found in scanned(store)] == [(("a",), 10)]
     with store.snapshot() as snapshot:
         assert get_row(snapshot, VIEW, ("a",), 0) is None
@@ -161,25 +159,18 @@ rows = st.lists(
     st.tuples(
         st.tuples(st.none() | st.sampled_from(["", "a", "a\0", "x" * 600, "x" * 600 + "y"])),
         st.sampled_from([0, 10, -10]),
-        st.tuples(st.integers(0, 3), st.dictionaries(st.sampled_from("pq"), st.integers(1, 1 << 70))).map(
-            list
-        ),
+        st.tuples(st.integers(0, 3), st.dictionaries(st.sampled_from("pq"), st.integers(1, 1 << 70))).map(list),
     ),
     max_size=5,
 )
 
 
 @given(st.lists(rows, max_size=3), st.lists(rows, min_size=1, max_size=3))
-def test_any_split_into_segments_and_generations_gives_the_same_rows(
-    batch: list[Any], speed: list[Any]
-) -> None:
+def test_any_split_into_segments_and_generations_gives_the_same_rows(batch: list[Any], speed: list[Any]) -> None:
     view = View("v", VIEW.key, {"n": Count(), "by": CountBy("x").resolve(STRING)})
     merge = merger(view)
     expected: dict[Any, Any] = {}
-    unique = [
-        list({(key, bucket): (key, bucket, states) for key, bucket, states in part}.values())
-        for part in batch
-    ]
+    unique = [list({(key, bucket): (key, bucket, states) for key, bucket, states in part}.values()) for part in batch]
     for part in (*unique, *speed):
         for key, bucket, states in part:
             old = expected.get((key, bucket))

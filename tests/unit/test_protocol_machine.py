@@ -44,9 +44,7 @@ LIMITS: dict[str, Any] = {
 partitions = st.sampled_from([("t", 0), ("t", 1), ("u", 0)])
 keys = st.sampled_from(["a", "b", None])
 values = st.one_of(st.integers(-9, 9), st.sampled_from([DEAD, REJECTED]))
-records = st.lists(
-    st.tuples(partitions, keys, values, st.integers(0, 49), st.integers(0, 2)), min_size=1, max_size=4
-)
+records = st.lists(st.tuples(partitions, keys, values, st.integers(0, 49), st.integers(0, 2)), min_size=1, max_size=4)
 lengths = st.one_of(st.just((9, 9, 9)), st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)))
 catalogs = st.tuples(
     st.sampled_from(["v1", "v2", "v3", None]), st.sampled_from(["w1", None]), st.sampled_from(["x1", None])
@@ -178,9 +176,7 @@ class Protocol(RuleBasedStateMachine):
         lose=rarely,
         between=st.booleans(),
     )
-    def batch_run(
-        self, mode: str, keep: int, take_over: bool, keep_versions: int, lose: bool, between: bool
-    ) -> None:
+    def batch_run(self, mode: str, keep: int, take_over: bool, keep_versions: int, lose: bool, between: bool) -> None:
         """A whole run from a new start; the speed layer may commit in the middle of it."""
         world = self.world
         world.start_batch()

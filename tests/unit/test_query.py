@@ -92,16 +92,12 @@ def test_every_row_merges_batch_and_speed(reader: Reader, installation: Installa
 
 def test_rows_come_in_the_order_of_their_keys_with_null_first(reader: Reader) -> None:
     rows = reader.view("revenue").get().rows
-    places = [
-        (row["country"] is not None, row["country"] or "", row["product"], row["bucket"]) for row in rows
-    ]
+    places = [(row["country"] is not None, row["country"] or "", row["product"], row["bucket"]) for row in rows]
     assert places == sorted(places)
 
 
 @pytest.mark.parametrize("country", ["France", "Norway", None, ""])
-def test_a_key_filter_keeps_exactly_its_rows(
-    reader: Reader, installation: Installation, country: str | None
-) -> None:
+def test_a_key_filter_keeps_exactly_its_rows(reader: Reader, installation: Installation, country: str | None) -> None:
     rows = reader.view("revenue").get(country=country).rows
     events = [event for event in installation.events if event.country == country]
     check(rows, events, ["country", "product", "bucket"], lambda e: (e.country, e.product, bucket(e)))
@@ -116,26 +112,16 @@ def test_a_filter_on_a_later_key_column_alone(reader: Reader, installation: Inst
 def test_a_whole_key_and_one_bucket_is_one_row(reader: Reader, installation: Installation) -> None:
     one = installation.events[0]
     start = one.at // HOUR * HOUR
-    rows = (
-        reader.view("revenue")
-        .get(country=one.country, product=one.product, start=start, end=start + HOUR)
-        .rows
-    )
+    rows = reader.view("revenue").get(country=one.country, product=one.product, start=start, end=start + HOUR).rows
     place = (one.country, one.product, start)
-    same(
-        rows[0], naive(e for e in installation.events if (e.country, e.product, e.at // HOUR * HOUR) == place)
-    )
+    same(rows[0], naive(e for e in installation.events if (e.country, e.product, e.at // HOUR * HOUR) == place))
     assert len(rows) == 1
 
 
 def test_a_whole_key_and_a_range_is_half_open(reader: Reader, installation: Installation) -> None:
     low, high = START + 10 * HOUR, START + 50 * HOUR
-    rows = (
-        reader.view("revenue").get(country="France", product="cup", start=moment(low), end=moment(high)).rows
-    )
-    events = [
-        e for e in installation.events if (e.country, e.product) == ("France", "cup") and low <= e.at < high
-    ]
+    rows = reader.view("revenue").get(country="France", product="cup", start=moment(low), end=moment(high)).rows
+    events = [e for e in installation.events if (e.country, e.product) == ("France", "cup") and low <= e.at < high]
     check(rows, events, ["bucket"], lambda e: (bucket(e),))
 
 
@@ -210,9 +196,7 @@ def test_typed_keys_are_found_by_text_and_by_value(reader: Reader, installation:
         {"quantity": str(one.quantity), "amount": str(amount), "sold_at": at.isoformat()},
     ):
         rows = reader.view("typed").get(**key).rows
-        assert [(row["quantity"], row["amount"], row["sold_at"]) for row in rows] == [
-            (one.quantity, amount, at)
-        ]
+        assert [(row["quantity"], row["amount"], row["sold_at"]) for row in rows] == [(one.quantity, amount, at)]
 
 
 def test_selected_measures_keep_the_order_of_the_selection(reader: Reader) -> None:
@@ -490,17 +474,13 @@ def test_a_view_that_waits_for_its_first_batch_run_says_so(store: Store, tmp_pat
         ledger = txn.ledger
         fresh = {**ledger.definition("a" * 16), "name": "later", "fingerprint": "f" * 16}
         wanted = {**ledger.wanted, "later": "f" * 16}
-        txn.put_ledger(
-            ledger.apply(ledger.sources, {**ledger.definitions, "f" * 16: fresh}, wanted, ledger.topic_ids)
-        )
+        txn.put_ledger(ledger.apply(ledger.sources, {**ledger.definitions, "f" * 16: fresh}, wanted, ledger.topic_ids))
     with pytest.raises(NotReadyError) as caught:
         Reader(tmp_path, store=installation.store).query(Query("later"))
     assert caught.value.condition == "VIEW_NOT_LIVE"
 
 
-def test_a_missing_segment_is_an_error_not_a_smaller_number(
-    installation: Installation, tmp_path: Path
-) -> None:
+def test_a_missing_segment_is_an_error_not_a_smaller_number(installation: Installation, tmp_path: Path) -> None:
     with installation.store.write() as txn:
         segment = txn.ledger.version.views["b" * 16][0]
         txn.drop(f"s{segment}")

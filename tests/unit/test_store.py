@@ -38,9 +38,7 @@ def disk(home: Path) -> Iterator[LmdbStore]:
 
 @pytest.fixture(params=["memory", "lmdb"])
 def store(request: pytest.FixtureRequest) -> Any:
-    return (
-        MemoryStore(Ledger.create("test")) if request.param == "memory" else request.getfixturevalue("disk")
-    )
+    return MemoryStore(Ledger.create("test")) if request.param == "memory" else request.getfixturevalue("disk")
 
 
 def in_force(store: Any, *fingerprints: str) -> None:
@@ -66,9 +64,7 @@ def load(store: Any, space: str, *keys: bytes) -> None:
 
 def with_segment(ledger: Ledger, id: int, rows: int) -> Ledger:
     segment = Segment(id, "v", Cut(), Cut(), rows, "full")
-    return replace(
-        ledger, segments={**ledger.segments, id: segment}, next_segment=max(ledger.next_segment, id + 1)
-    )
+    return replace(ledger, segments={**ledger.segments, id: segment}, next_segment=max(ledger.next_segment, id + 1))
 
 
 def put_ledger(store: Any, change: Callable[[Ledger], Ledger]) -> None:
@@ -320,9 +316,7 @@ def test_a_fork_may_not_use_its_parents_store(disk: LmdbStore) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_slots_are_given_again_and_grow_when_they_run_out(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slots_are_given_again_and_grow_when_they_run_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FIRST_SLOTS", 8)
     monkeypatch.setattr(module, "SPARE_SLOTS", 4)
     with LmdbStore.open(home, create=True, map_size=1 << 30) as store:

@@ -126,9 +126,7 @@ def test_two_processes_write_in_turn(disk: LmdbStore, home: Path) -> None:
         assert process.exitcode == 0
     with disk.snapshot() as snapshot:
         assert len(snapshot.spaces()) == 120
-        assert all(
-            [key for key, _ in snapshot.scan(space)] == [space.encode()] for space in snapshot.spaces()
-        )
+        assert all([key for key, _ in snapshot.scan(space)] == [space.encode()] for space in snapshot.spaces())
 
 
 def test_a_writer_that_is_killed_leaves_nothing_and_blocks_nobody(disk: LmdbStore, home: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from typing import TYPE_CHECKING
 
 from tideline.cli.options import Commands, add_bootstrap, add_command, add_output, settings_of
@@ -67,8 +68,10 @@ def run_apply(args: argparse.Namespace) -> None:
     home, settings = Home(args.home).prepare(), settings_of(args, {"kafka.bootstrap": args.bootstrap})
     bootstrap = find_bootstrap(home, settings)
     resolved = resolve(args)
+    if not (home.store / "data.mdb").exists():
+        shutil.rmtree(home.batch)  # segments of a store that was lost, whose ids will be given again
     with LmdbStore.open(home.path, create=True) as store:
-        changes = apply_catalog(store, resolved, bootstrap, settings["kafka.partitions"])
+        changes = apply_catalog(store, resolved, bootstrap, settings["kafka.partitions"], home.master)
     print_rows(_COLUMNS, [change.to_json() for change in changes], args.output)
 
 

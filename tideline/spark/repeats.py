@@ -49,14 +49,19 @@ class Repeats:
             .toArrow()
         )
         self._pending = list(ids_by_partition(table))
-        repeated = []
-        for partition, offsets, hashes in self._pending:
-            found = offsets[self.index.flag(offsets, hashes, partition)]
-            repeated.append(
-                pa.table({"_partition": pa.array(np.full(len(found), partition), pa.int32()), "_offset": found})
-            )
-        marks = pa.concat_tables(repeated) if repeated else None
-        if marks is None or not marks.num_rows:
+        found = [
+            (partition, offsets[self.index.flag(offsets, hashes, partition)])
+            for partition, offsets, hashes in self._pending
+        ]
+        partitions = [np.full(len(offsets), partition, np.int32) for partition, offsets in found]
+        # One stretch of memory each: Spark drops what follows an empty chunk of an Arrow table.
+        marks = pa.table(
+            {
+                "_partition": np.concatenate([np.empty(0, np.int32), *partitions]),
+                "_offset": np.concatenate([np.empty(0, np.int64), *(offsets for _, offsets in found)]),
+            }
+        )
+        if not marks.num_rows:
             return events.withColumn("_duplicate", F.lit(False))
         marked = events.sparkSession.createDataFrame(marks).withColumn("_repeated", F.lit(True))
         joined = events.join(F.broadcast(marked), ["_partition", "_offset"], "left")

@@ -52,7 +52,7 @@ class _Typer:
 
     def type_of(self, role: str, sql: str) -> ColumnType:
         """The type of a row expression. Raises DefinitionError naming the role."""
-        check_row_expression(sql)
+        check_row_expression(sql, self.known)
         text = substitute(sql, self.columns)
         try:
             frame = self.events.selectExpr(f"({text}) as x")
