@@ -18,7 +18,8 @@ from installed import wait_for
 
 from tideline.simulate import shop_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+BOUND = 300.0  # seconds for a layer to start and catch up on a busy machine
 FIELDS = {
     *("ready", "kafka", "api", "committed", "archived", "published", "lag_events", "generations"),
     *("batch_version", "last_batch", "dead_letters", "duplicates", "retention_margin"),
@@ -90,12 +91,12 @@ def test_it_answers_what_was_sent_and_says_how_it_is(shop: Up, sent: list[Any], 
     assert report["sent"] == 300
     cut = ",".join(f"{partition}={offset}" for partition, offset in report["end"]["shop"].items())
     answer = shop.run(
-        "query", "products", "category=tea", "--at-least", f"shop:{cut}", "--timeout", "90", "-o", "json"
+        "query", "products", "category=tea", "--at-least", f"shop:{cut}", "--timeout", str(BOUND), "-o", "json"
     ).json
     tea = [event for event in sent if event["category"] == "tea"]
     assert sum(row["browsed"] for row in answer["rows"]) == sum(event["kind"] == "browse" for event in tea)
     assert answer["proof"]["cut"]["shop"] == {str(p): offset for p, offset in report["end"]["shop"].items()}
-    wait_for(lambda: shop.status()["batch_version"] >= 1, "a batch run has published")
+    wait_for(lambda: shop.status()["batch_version"] >= 1, "a batch run has published", BOUND)
     assert by_kind(shop) == expected(sent)
     status = shop.status()
     assert status.keys() >= FIELDS
@@ -124,6 +125,7 @@ def test_a_speed_layer_that_is_killed_in_mid_stream_changes_no_answer(
         wait_for(
             lambda pid=pid: caught_up(shop) and shop.status()["layers"]["speed"]["pid"] != pid,
             "another speed layer has caught up",
+            BOUND,
         )
         assert by_kind(shop) == expected(sent)
 
