@@ -43,7 +43,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
     overrides = {"spark.cores": 2, "spark.driver_memory": "1g"}
     home = Home(tmp_path_factory.mktemp("spark")).prepare()
-    session = start_spark("tests", spark_settings(home, load_settings(None, {}, overrides)))
+    settings = spark_settings(home, load_settings(None, {}, overrides))
+    # Small data and many plans: the optimising compiler costs more here than it gives.
+    settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
+    session = start_spark("tests", settings)
     yield session
     session.stop()
 

@@ -15,6 +15,7 @@ import pytest
 from installed import Installed, wait_for
 
 from tideline.catalog import load_catalog
+from tideline.cut import Cut
 from tideline.oracle import verify
 from tideline.produce import Summary, produce
 
@@ -88,8 +89,8 @@ def test_the_shops_lines_are_counted_right_after_each_hand_off_and_at_the_end(
         try:
             for share in (0.2, 0.5, 0.8):
                 wait_for(
-                    lambda share=share: retail.log_end.count_since(retail.ledger.origin) > share * LINES,
-                    f"{share:.0%} of the lines are sent",
+                    lambda share=share: retail.ledger.committed.count_since(Cut()) > share * LINES,
+                    f"{share:.0%} of the lines are committed",
                     600,
                 )
                 version = retail.ledger.version.id

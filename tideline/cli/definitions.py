@@ -44,7 +44,7 @@ def resolve(args: argparse.Namespace) -> Resolved:
     from tideline.spark.resolve import resolve_catalog
 
     catalog = load_catalog(args.catalog)
-    return resolve_catalog(layer_session("tideline-catalog", Home(args.home), settings_of(args)), catalog)
+    return resolve_catalog(layer_session("tideline-catalog", Home(args.home), settings_of(args), brief=True), catalog)
 
 
 def run_plan(args: argparse.Namespace) -> None:
@@ -81,7 +81,7 @@ def run_check(args: argparse.Namespace) -> int:
 
     resolved = resolve(args)
     results = check_views(
-        layer_session("tideline-check", Home(args.home), settings_of(args)),
+        layer_session("tideline-check", Home(args.home), settings_of(args), brief=True),
         resolved,
         args.events,
         args.source,
