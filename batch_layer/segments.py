@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +35,7 @@ _LOAD_ROWS = 10_000  # rows of one write transaction: the speed layer's commits 
 _READ_ROWS = 20_000
 _MANY_SEGMENTS = 6  # a lookup touches no more, and the new one
 _DEAD_SEGMENTS = 4  # so many unreferenced segments of a view are removed together
+_KEEP_FILES = 3600.0  # seconds that a Delta reader may still need the files of a removed segment
 
 
 @dataclass(frozen=True)
@@ -112,18 +114,21 @@ class Segments:
         return len(items)
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int]) -> None:
-        """Deletes a view's segments that nothing names any more, once there are some.
+        """Deletes a view's segments that nothing names any more, once there are some, and their files an hour later.
 
-        Their files go with those that are deleted an hour later, or by the next process.
+        Delta's own vacuum would take seconds to find what the names of the folders say.
         """
         table = self.table(view)
-        dead = [id for id in _segments_on_disk(table) if id not in live and id not in self._removed]
-        if len(dead) < _DEAD_SEGMENTS:
-            return
-        self.spark.sql(f"delete from delta.`{table}` where segment in ({', '.join(map(str, dead))})")
-        self.spark.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
-        self.spark.sql(f"vacuum delta.`{table}` retain 1 hours")
-        self._removed.update(dead)
+        dead = {id: folder for id, folder in _segments_on_disk(table).items() if id not in live}
+        fresh = dead.keys() - self._removed
+        if len(fresh) >= _DEAD_SEGMENTS:
+            self.spark.sql(f"delete from delta.`{table}` where segment in ({', '.join(map(str, fresh))})")
+            for id in fresh:
+                os.utime(dead[id])
+            self._removed |= fresh
+        for id in dead.keys() & self._removed:
+            if time.time() - dead[id].stat().st_mtime > _KEEP_FILES:
+                shutil.rmtree(dead[id])
 
     def remove_views(self, kept: Sequence[ViewDefinition]) -> None:
         """Removes the tables of views that the ledger no longer knows."""
@@ -155,9 +160,8 @@ def _to_merge(earlier: Sequence[Segment], rows: int) -> list[Segment]:
     return merged
 
 
-def _segments_on_disk(table: Path) -> list[int]:
-    names = os.listdir(table) if table.is_dir() else []
-    return [int(name.partition("=")[2]) for name in names if name.startswith("segment=") and os.listdir(table / name)]
+def _segments_on_disk(table: Path) -> dict[int, Path]:
+    return {int(folder.name.partition("=")[2]): folder for folder in table.glob("segment=*")}
 
 
 def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:

@@ -41,11 +41,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from tideline.settings import load_settings
     from tideline.spark.session import start_spark
 
-    overrides = {"spark.cores": 2, "spark.driver_memory": "1g"}
+    overrides = {"spark.cores": 2, "spark.driver_memory": "2g"}
     home = Home(tmp_path_factory.mktemp("spark")).prepare()
-    settings = spark_settings(home, load_settings(None, {}, overrides))
-    # Small data and many plans: the optimising compiler costs more here than it gives.
-    settings["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
+    settings = spark_settings(home, load_settings(None, {}, overrides), brief=True)
     session = start_spark("tests", settings)
     yield session
     session.stop()

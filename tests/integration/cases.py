@@ -45,10 +45,10 @@ Key = tuple[tuple[Any, ...], "int | None"]
 Answers = dict[Key, dict[str, Any]]
 
 
-def make_source(topic: str, **options: Any) -> Source:
-    """The source `events` over a topic."""
+def make_source(topic: str, name: str = "events", **options: Any) -> Source:
+    """A source over a topic."""
     return Source(
-        "events",
+        name,
         **{
             "schema": SCHEMA,
             "event_time": "at",

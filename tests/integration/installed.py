@@ -175,6 +175,13 @@ class Installed:
         """One batch run."""
         return self.batch_layer.run(**options)
 
+    def lose_store(self) -> None:
+        """As after a disk was lost: an empty store, beside the master."""
+        self.store.close()
+        shutil.rmtree(self.home.path / "store")
+        self.store = LmdbStore.open(self.home.path, create=True, map_size=1 << 30)
+        self.new_batch_layer()
+
     def new_batch_layer(self) -> None:
         """As after a restart: what a batch layer keeps in memory is gone."""
         self.batch_layer = BatchLayer(self.spark, self.store, self.home, self.bootstrap)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from cases import (
     HOUR,
     VIEWS,
@@ -20,6 +21,7 @@ from cases import (
 )
 from installed import Installed, wait_for
 
+from batch_layer import segments
 from tideline import Count, Source, Sum, View, hours
 
 
@@ -94,16 +96,30 @@ def test_a_run_with_nothing_new_makes_no_version(installed: Installed) -> None:
     assert len(installed.ledger.generations) == 1
 
 
-def test_many_incremental_runs_are_compacted_and_answer_the_same(installed: Installed) -> None:
+def test_many_incremental_runs_are_compacted_and_answer_the_same(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "_MANY_SEGMENTS", 2)
+    monkeypatch.setattr(segments, "_DEAD_SEGMENTS", 2)
+    monkeypatch.setattr(segments, "_KEEP_FILES", 0.0)
     installed.apply_few()
-    for number in range(9):
+    for number in range(7):
         installed.send(make_events(20, 50 + number, first=20 * number))
         installed.batch()
     ledger = installed.ledger
-    assert ledger.version.id == 9
-    assert all(len(segments) <= 7 for segments in ledger.version.views.values())
+    assert ledger.version.id == 7
+    assert all(len(ids) <= 3 for ids in ledger.version.views.values())
     assert "compacted" in {segment.mode for segment in ledger.segments.values()}
     assert installed.wrong() == []
+    tables = list(installed.home.batch.iterdir())
+    kept = {int(folder.name.partition("=")[2]) for table in tables for folder in table.glob("segment=*")}
+    assert kept >= set(ledger.segments)
+    assert len(kept) < 14, "segments that nothing names any more are gone from the disk"
+    for table in tables:
+        found = {
+            row.segment for row in installed.spark.read.format("delta").load(str(table)).select("segment").collect()
+        }
+        assert found <= kept, "and from the table"
 
 
 def test_a_view_added_later_is_built_in_full_while_the_others_go_on(installed: Installed) -> None:

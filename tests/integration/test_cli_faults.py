@@ -31,6 +31,11 @@ WRONG = {
         "v = View('v', source=s, where='at < current_date()', measures={'m': Count()})",
         "current_date",
     ),
+    "the clock as text": (
+        "v = View('v', source=s, where=\"at < timestamp 'now'\", measures={'m': Count()})",
+        "'now'",
+    ),
+    "who asks": ("v = View('v', source=s, key='who', columns={'who': 'user'}, measures={'m': Count()})", "user"),
     "a random number": ("v = View('v', source=s, measures={'m': Sum('rand()')})", "rand"),
     "an aggregate": ("v = View('v', source=s, measures={'m': Sum('max(n)')})", "max"),
     "a window": ("v = View('v', source=s, measures={'m': Sum('lag(n) over (order by at)')})", "over"),

@@ -50,6 +50,13 @@ REFUSED = [
     ("now()", "FUNCTION_NOT_ALLOWED"),
     ("current_timestamp", "NOT_DETERMINISTIC"),
     ("at > CURRENT_DATE", "NOT_DETERMINISTIC"),
+    ("s = user", "NOT_DETERMINISTIC"),
+    ("concat(s, Current_User)", "NOT_DETERMINISTIC"),
+    ("localtimestamp", "NOT_DETERMINISTIC"),
+    ("at > timestamp 'now'", "NOT_DETERMINISTIC"),
+    ("at < date ' Tomorrow '", "NOT_DETERMINISTIC"),
+    ("cast('yesterday' as date)", "NOT_DETERMINISTIC"),
+    ("to_timestamp('today')", "NOT_DETERMINISTIC"),
     ("java_method('a', 'b')", "FUNCTION_NOT_ALLOWED"),
     ("explode(a)", "FUNCTION_NOT_ALLOWED"),
     ("a; b", "BAD_EXPRESSION"),
@@ -85,6 +92,10 @@ def test_a_quoted_function_is_still_a_function(sql: str, condition: str) -> None
     with pytest.raises(DefinitionError) as caught:
         check_row_expression(sql)
     assert caught.value.condition == condition
+
+
+def test_a_column_may_bear_the_name_of_a_bare_function() -> None:
+    check_row_expression("user = 'now' and now is not null", ["User", "now"])
 
 
 def test_a_function_spelled_almost_right_is_suggested() -> None:

@@ -51,18 +51,12 @@ def find_bootstrap(home: Home, settings: Settings) -> str:
 
 
 def layer_session(name: str, home: Home, settings: Settings, brief: bool = False) -> SparkSession:
-    """The Spark session of a layer, or of a `brief` command, which the JVM's optimising compiler would only slow down.
-
-    Raises JavaError, JarError.
-    """
+    """The Spark session of a layer, or of a `brief` command. Raises JavaError, JarError."""
     from tideline.runtime.spark_conf import spark_settings
     from tideline.spark.session import start_spark
 
     find_java()
-    defaults = spark_settings(home, settings)
-    if brief:
-        defaults["spark.driver.extraJavaOptions"] += " -XX:TieredStopAtLevel=1"
-    return start_spark(name, defaults, settings.spark)
+    return start_spark(name, spark_settings(home, settings, brief), settings.spark)
 
 
 def stop_on_signals() -> threading.Event:

@@ -21,8 +21,6 @@ _DEFAULTS = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     # A sketch in a view makes Spark aggregate in object hash maps, which fall back to sorting at 128 groups by default.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000000",
-    # Delta's vacuum lists a table's folders in so many tasks; the default of 10,000 takes ten seconds for nothing.
-    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
