@@ -1,15 +1,15 @@
-"""Archiving: copying a range of Kafka into the master dataset, every record of it, with explicit offsets.
+"""The master dataset in Delta: every record of a range of Kafka, with explicit offsets.
 
-One Delta table a source. Rows are the record (`_partition`, `_offset`, `_timestamp`, `_hash`, `_key`, `_headers`,
-`_value`), the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Files hold one
-Kafka partition's records in offset order, so that a range reads only the files that overlap it. Each commit says in
-its user metadata which range it holds; the table's log is the truth of the archived cut (invariant 4).
+One table a source. Rows are the record (`_partition`, `_offset`, `_timestamp`, `_hash`, `_key`, `_headers`, `_value`),
+the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Files hold one Kafka
+partition's records in offset order, so that a range reads only the files that overlap it. Each commit says in its user
+metadata which range it holds.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,21 @@ from pyspark.sql.window import Window
 
 from tideline import delta_log
 from tideline.cut import Cut
-from tideline.errors import OutsideError, ProtocolError
+from tideline.points import reach
 from tideline.source import SourceDefinition
 from tideline.spark.events import decode, identity_sql
-from tideline.spark.ranges import MASTER_COLUMNS, behind, event_ids, is_empty, kafka_records
+from tideline.spark.ranges import MASTER_COLUMNS, event_ids, kafka_records, master_records
 from tideline.spark.repeats import Repeats
 
-FORMAT = 1
-CHUNK = 1_000_000  # offsets of one commit
-_PROPERTIES = {"delta.dataSkippingNumIndexedCols": "3"}
+_PROPERTIES = {
+    "delta.dataSkippingNumIndexedCols": "3",
+    "delta.isolationLevel": "Serializable",
+    "delta.setTransactionRetentionDuration": "interval 7 days",
+}
 
 
-class Master:
-    """The master dataset of one source."""
+class DeltaMaster:
+    """The table of one source; keeps the ids of recent events between runs."""
 
     def __init__(
         self, spark: SparkSession, bootstrap: str, folder: Path, source: SourceDefinition, origin: Cut
@@ -43,56 +45,32 @@ class Master:
         self.topic = source.topic
         self.origin = origin.restrict([source.topic])
         self._repeats: tuple[Cut, Repeats] | None = None
+        self._version: int | None = None
 
-    @property
-    def archived(self) -> Cut:
-        """The archived cut, from the table's own log."""
-        return Cut.from_json(self._head()["end"]) if self._head() else self.origin
+    def commits(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Version and metadata of the commits, newest first: the layer's own, and what others did to the table."""
+        return ((commit.version, commit.metadata) for commit in delta_log.commits(self.path))
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the table was decoded as the source is declared now; true of an empty one."""
-        head = self._head()
-        return not head or head["source"] == self.source.fingerprint
+    def pin(self, version: int) -> None:
+        """What `records` reads from here on."""
+        self._version = version
 
-    def _head(self) -> dict[str, Any]:
-        for commit in delta_log.commits(self.path):
-            if "end" in commit.metadata:
-                if commit.metadata["format"] > FORMAT:
-                    raise OutsideError(
-                        "MASTER_FORMAT",
-                        f"{self.path} has format {commit.metadata['format']}, {FORMAT} is known",
-                        "use the release that wrote it, or a newer one",
-                        path=str(self.path),
-                    )
-                return commit.metadata
-        return {}
+    def records(self, begin: Cut, end: Cut) -> DataFrame:
+        """The records of [begin, end) in the pinned version, decoded, with `_reason` and `_duplicate`."""
+        return master_records(self.spark, self.path, self.topic, begin, end, self._version)
 
-    def archive(self, end: Cut, before_commit: Callable[[], None]) -> int:
-        """Copies what lies between the archived cut and `end`; how many records. `before_commit` may refuse."""
-        total, begin = 0, self.archived
-        while not is_empty(self.topic, begin, end):
-            stop = _chunk(self.topic, begin, end)
-            total += self._append(begin, stop, before_commit)
-            begin = self.archived
-            if not begin.covers(stop):
-                raise ProtocolError(
-                    "ARCHIVE_LOST",
-                    f"the master holds {begin} after archiving up to {stop}",
-                    "check the disk and run the batch layer again",
-                    path=str(self.path),
-                )
-        return total
-
-    def _append(self, begin: Cut, end: Cut, before_commit: Callable[[], None]) -> int:
+    def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
+        """Reads, decodes, finds repeats, and commits as Delta's transaction of that begin, which happens once."""
         rows = kafka_records(self.spark, self.bootstrap, self.topic, begin, end)
         events = decode(rows, self.source, MASTER_COLUMNS).persist()
         try:
             repeats = self._repeats_at(begin)
             flagged = repeats.flag(events) if repeats else events.withColumn("_duplicate", F.lit(False))
             count = events.count()
-            before_commit()
-            self._write(flagged.select(*events.columns, "_duplicate"), begin, end, count, "append")
+            check()
+            reach("archive.write")
+            rows = flagged.select(*events.columns, "_duplicate")
+            self._write(rows, {**metadata, "records": count}, "append", txnAppId=f"from {begin}", txnVersion="1")
         finally:
             events.unpersist()
         if repeats:
@@ -107,31 +85,24 @@ class Master:
         if self._repeats and self._repeats[0] == begin:
             return self._repeats[1]
         repeats = Repeats(self.source)
-        start = behind(begin, self.topic, self.source.horizon).advance(self.origin)
+        start = begin.behind(self.topic, self.source.horizon).advance(self.origin)
         repeats.load(event_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
         return repeats
 
-    def _write(self, rows: DataFrame, begin: Cut, end: Cut, count: int, mode: str) -> None:
-        metadata = {
-            "format": FORMAT,
-            "source": self.source.fingerprint,
-            "origin": self.origin.to_json(),
-            "begin": begin.to_json(),
-            "end": begin.advance(end).to_json(),
-            "records": count,
-        }
+    def _write(self, rows: DataFrame, metadata: Mapping[str, Any], mode: str, **options: str) -> None:
         writer = (
-            rows.write.format("delta").mode(mode).options(**_PROPERTIES).option("userMetadata", json.dumps(metadata))
+            rows.write.format("delta")
+            .mode(mode)
+            .options(**_PROPERTIES, **options)
+            .option("userMetadata", json.dumps(metadata))
         )
         writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
         delta_log.sync(self.path, delta_log.newest(self.path))
 
-    def redecode(self) -> int:
-        """Decodes every record again as the source is declared now; how many. The raw columns stay as they are."""
-        head = self._head()
-        if not head:
-            return 0
+    def rewrite(self, metadata: Mapping[str, Any]) -> int:
+        """Decodes the raw columns again and commits all of it; Delta refuses it if something was appended meanwhile."""
         raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
+        end = next(commit["end"] for _, commit in self.commits() if "end" in commit)
         raw = raw.withColumn(
             "_hash", F.expr("xxhash64(_offset, _value)")
         )  # publish compares it with what was read first
@@ -139,7 +110,7 @@ class Master:
         events = events.withColumn("_duplicate", self._repeated() if self.source.event_id else F.lit(False))
         count = raw.count()
         ordered = events.sortWithinPartitions("_partition", "_offset")
-        self._write(ordered, self.origin, Cut.from_json(head["end"]), count, "overwrite")
+        self._write(ordered, {**metadata, "end": end, "records": count}, "overwrite")
         self._repeats = None
         return count
 
@@ -149,11 +120,3 @@ class Master:
         )
         distance = F.col("_offset") - F.lag("_offset").over(same)
         return F.coalesce(F.col("_reason").isNull() & (distance <= self.source.horizon), F.lit(False))
-
-
-def _chunk(topic: str, begin: Cut, end: Cut) -> Cut:
-    """The end of the first chunk of [begin, end): as much of every partition as fits."""
-    partitions = end.offsets(topic)
-    wanted = {p: max(0, offset - begin.offset(topic, p)) for p, offset in partitions.items()}
-    share = min(1.0, CHUNK / max(1, sum(wanted.values())))
-    return begin.advance(Cut({topic: {p: begin.offset(topic, p) + -int(-n * share // 1) for p, n in wanted.items()}}))

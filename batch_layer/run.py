@@ -6,29 +6,30 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
-
-from batch_layer.archive import Master
-from batch_layer.segments import Built, Segments
+from batch_layer.master import Master
+from batch_layer.parts import Engine, FoldedRange, Task
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
-from tideline.runtime.home import Home
-from tideline.runtime.topics import log_end_offsets, topic_ids
-from tideline.spark.collect import log_stats
-from tideline.spark.fold import LOG_VIEW, Fold
-from tideline.spark.ranges import is_empty, master_records
+from tideline.points import reach
+from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 
 log = logging.getLogger(__name__)
 _RETRIES = 3
+
+
+class Locks(Protocol):
+    """Who works on an installation, as its home says."""
+
+    def locked_by(self, name: str) -> int | None:
+        """The process that holds a lock."""
+        ...
 
 
 @dataclass
@@ -46,13 +47,11 @@ class Computed:
 class BatchLayer:
     """Runs batch recomputes over one home. The caller holds the home's batch lock."""
 
-    def __init__(self, spark: SparkSession, store: Store, home: Home, bootstrap: str, keep_versions: int = 3) -> None:
-        self.spark = spark
+    def __init__(self, store: Store, home: Locks, engine: Engine, keep_versions: int = 3) -> None:
         self.store = store
         self.home = home
-        self.bootstrap = bootstrap
+        self.engine = engine
         self.keep_versions = keep_versions
-        self.segments = Segments(spark, store, home.batch)
         self._masters: dict[str, Master] = {}
         self._steps: list[dict[str, Any]] = []
         self._token = 0
@@ -92,7 +91,7 @@ class BatchLayer:
         if speed_token is not None:
             cut = cut.advance(self._log_end(ledger))
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
-        changed = [master for master in masters if redecode or not master.is_current]
+        changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
         if ledger.settled and cut == ledger.version.cut and not (full or changed):
             return None
         with self._step("archive") as step:
@@ -117,27 +116,28 @@ class BatchLayer:
         log.info("%s: %s", name, step)
 
     def _seal(self) -> Ledger:
+        reach("batch.seal")
         with self.store.write() as txn:
             fenced, self._token = txn.ledger.take_fence("batch")
             txn.put_ledger(fenced)
             collect_garbage(txn)
             ledger = txn.ledger.seal(self._token)
             txn.put_ledger(ledger)
+        reach("batch.sealed")
         return ledger
 
     def _log_end(self, ledger: Ledger) -> Cut:
         self._check_topics(ledger)
-        return Cut(log_end_offsets(self.bootstrap, topics(ledger)))
+        return self.engine.log_end(topics(ledger))
 
     def _check_topics(self, ledger: Ledger) -> None:
-        ledger.check_topics(topic_ids(self.bootstrap, topics(ledger)))
+        ledger.check_topics(self.engine.topic_ids(topics(ledger)))
 
-    def _master(self, source: Any, ledger: Ledger) -> Master:
+    def _master(self, source: SourceDefinition, ledger: Ledger) -> Master:
         known = self._masters.get(source.name)
         if known is None or known.source != source:
-            known = self._masters[source.name] = Master(
-                self.spark, self.bootstrap, self.home.master, source, ledger.origin
-            )
+            table = self.engine.table(source, ledger.origin)
+            known = self._masters[source.name] = Master(table, source, ledger.origin)
         return known
 
     def _archive(self, ledger: Ledger, masters: list[Master], changed: list[Master], cut: Cut) -> int:
@@ -146,8 +146,16 @@ class BatchLayer:
         archived = Cut()
         for master in masters:
             archived = archived.advance(master.archived)
+            if not master.is_current(ledger.archived):
+                raise DefinitionSetError(
+                    "MASTER_CHANGED",
+                    f"somebody else wrote to the master of {master.source.name} under another declaration",
+                    "run one batch layer",
+                    source=master.source.name,
+                )
         with self.store.write() as txn:
             txn.put_ledger(txn.ledger.archive(self._token, archived, ledger.sources))
+        reach("archive.done")
         return rows
 
     def _compute(self, ledger: Ledger, cut: Cut, full: bool) -> Computed:
@@ -160,7 +168,7 @@ class BatchLayer:
             if not plan.current:
                 continue
             topic = plan.source.topic
-            if full or is_empty(topic, ledger.origin, ledger.version.cut):
+            if full or ledger.origin.reaches(topic, ledger.version.cut):
                 self._fold(ledger, plan, ledger.origin, cut, {}, computed)
                 continue
             continued = tuple(view for view in plan.views if view.fingerprint in built)
@@ -182,73 +190,61 @@ class BatchLayer:
             else []
             for view in plan.views
         }
-        if is_empty(topic, begin, cut):
+        if begin.reaches(topic, cut):
             computed.log = merge_logs(computed.log, before)
             for view in plan.views:
                 computed.views[view.fingerprint] = tuple(segment.id for segment in earlier[view.fingerprint])
                 computed.rejects[view.fingerprint] = ledger.version.rejects.get(view.fingerprint, 0)
             return
-        fold = Fold(plan.source, plan.views)
-        folded = fold.aggregate(
-            master_records(self.spark, self.home.master / plan.source.name, topic, begin, cut)
-        ).persist()
-        try:
-            stats, rejects = log_stats(fold, folded.where(f"view = {LOG_VIEW}").toArrow())
-            computed.log = merge_logs(computed.log, merge_logs(before, {topic: stats}))
-            computed.rows += sum(part.records for part in stats.values())
-            self._build(ledger, fold, folded, begin, cut, earlier, computed)
+        with self.engine.fold(plan, begin, cut) as folded:
+            computed.log = merge_logs(computed.log, merge_logs(before, {topic: folded.log}))
+            computed.rows += sum(part.records for part in folded.log.values())
+            self._build(ledger, plan, folded, begin, cut, earlier, computed)
             for view in plan.views:
                 old = ledger.version.rejects.get(view.fingerprint, 0) if before else 0
-                computed.rejects[view.fingerprint] = old + rejects.get(view.fingerprint, 0)
-        finally:
-            folded.unpersist()
+                computed.rejects[view.fingerprint] = old + folded.rejects.get(view.fingerprint, 0)
 
     def _build(
         self,
         ledger: Ledger,
-        fold: Fold,
-        folded: DataFrame,
+        plan: SourcePlan,
+        folded: FoldedRange,
         begin: Cut,
         cut: Cut,
         earlier: Mapping[str, list[Segment]],
         computed: Computed,
     ) -> None:
-        counts = folded.where("entry = 0").groupBy("view").count().toArrow()
-        rows = dict(zip(counts["view"].to_pylist(), counts["count"].to_pylist(), strict=True))
-        latest = _latest(computed.log.get(fold.source.topic, {}))
+        latest = _latest(computed.log.get(plan.source.topic, {}))
+        reach("segment.allot")
         with self.store.write() as txn:
-            allotted, ids = txn.ledger.allot(self._token, len(fold.planned))
+            allotted, ids = txn.ledger.allot(self._token, len(plan.views))
             txn.put_ledger(allotted)
-        topic = [fold.source.topic]
-
-        def build(id: int, index: int) -> Built:
-            planned = fold.planned[index]
-            floor = _floor(planned.view, latest, ledger.version.floors.get(planned.view.fingerprint))
-            if floor is not None:
-                computed.floors[planned.view.fingerprint] = floor
-            return self.segments.build(
+        topic = [plan.source.topic]
+        tasks = [
+            Task(
                 id,
-                folded,
-                planned,
+                view,
                 begin.restrict(topic),
                 cut.restrict(topic),
-                rows.get(planned.index, 0),
-                floor,
-                earlier[planned.view.fingerprint],
+                _floor(view, latest, ledger.version.floors.get(view.fingerprint)),
+                tuple(earlier[view.fingerprint]),
             )
-
-        with ThreadPoolExecutor(2) as pool:
-            made = list(pool.map(build, ids, range(len(ids))))
-        for planned, one in zip(fold.planned, made, strict=True):
-            kept = [segment.id for segment in earlier[planned.view.fingerprint] if segment.id not in one.replaces]
-            computed.segments.append(one.segment)
-            computed.views[planned.view.fingerprint] = (*kept, one.segment.id)
+            for id, view in zip(ids, plan.views, strict=True)
+        ]
+        for task, built in zip(tasks, folded.build(tasks), strict=True):
+            name = task.view.fingerprint
+            if task.floor is not None:
+                computed.floors[name] = task.floor
+            kept = [segment.id for segment in task.earlier if segment.id not in built.replaces]
+            computed.segments.append(built.segment)
+            computed.views[name] = (*kept, task.id)
 
     def _publish(
         self, planned: Ledger, cut: Cut, computed: Computed, speed_token: int | None, batch: dict[str, Any]
     ) -> Ledger:
         self._check_topics(planned)
         taken = self._counted(planned, planned.committed, cut) if speed_token is not None else {}
+        reach("publish")
         with self.store.write() as txn:
             ledger = txn.ledger
             if speed_token is not None:
@@ -276,29 +272,25 @@ class BatchLayer:
                 },
             )
             txn.put_ledger(ledger)
+        reach("publish.done")
         return ledger
 
     def _counted(self, ledger: Ledger, begin: Cut, end: Cut) -> Log:
         """The log's counts of [begin, end), from the master."""
-        counted: dict[str, dict[int, LogStats]] = {}
+        counted: dict[str, Mapping[int, LogStats]] = {}
         for plan in plan_sources(ledger, ()):
             topic = plan.source.topic
-            if is_empty(topic, begin, end):
-                continue
-            fold = Fold(plan.source, ())
-            rows = master_records(self.spark, self.home.master / plan.source.name, topic, begin, end)
-            table = fold.aggregate(rows).toArrow()
-            counted[topic] = log_stats(fold, table.filter(pc.equal(table["view"], LOG_VIEW)))[0]
+            if not begin.reaches(topic, end):
+                with self.engine.fold(SourcePlan(plan.source, (), True), begin, end) as folded:
+                    counted[topic] = folded.log
         return counted
 
     def _expire(self, ledger: Ledger) -> None:
+        reach("expire")
         with self.store.write() as txn:
             collect_garbage(txn)
-        views = [ViewDefinition.from_json(view) for view in ledger.definitions.values()]
-        live = frozenset(ledger.segments)
-        for view in views:
-            self.segments.remove_dead(view, live)
-        self.segments.remove_views(views)
+        self.engine.remove_dead(ledger)
+        reach("expire.done")
 
     def _report(self, ledger: Ledger, started: float) -> Mapping[str, Any]:
         return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}

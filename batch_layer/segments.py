@@ -11,39 +11,28 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from batch_layer.loading import load_segment, to_merge
+from batch_layer.parts import Built, Task
 from tideline import delta_log
-from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import OutsideError
 from tideline.ledger import Segment
-from tideline.merge import Row, segment_items
+from tideline.merge import Row
+from tideline.points import reach
 from tideline.spark.fold import PlannedView
 from tideline.spark.states import merge_states, rows_of, segment_rows
 from tideline.stores import Store
-from tideline.stores.base import Item
 
 FORMAT = 1
-_LOAD_ROWS = 10_000  # rows of one write transaction: the speed layer's commits go between
 _READ_ROWS = 20_000
-_MANY_SEGMENTS = 6  # a lookup touches no more, and the new one
 _DEAD_SEGMENTS = 4  # so many unreferenced segments of a view are removed together
 _KEEP_FILES = 3600.0  # seconds that a Delta reader may still need the files of a removed segment
-
-
-@dataclass(frozen=True)
-class Built:
-    """A segment that is in Delta and in the store, and those that it takes the place of."""
-
-    segment: Segment
-    replaces: tuple[int, ...]
 
 
 class Segments:
@@ -59,33 +48,25 @@ class Segments:
         """Where a view's segments are."""
         return self.folder / f"{view.name}-{view.fingerprint}"
 
-    def build(
-        self,
-        id: int,
-        folded: DataFrame,
-        planned: PlannedView,
-        begin: Cut,
-        end: Cut,
-        rows: int,
-        floor: int | None,
-        earlier: Sequence[Segment],
-    ) -> Built:
-        """Writes the segment [begin, end) of a view, merged with the last of the `earlier` ones where they are small.
+    def build(self, task: Task, folded: DataFrame, planned: PlannedView, rows: int) -> Built:
+        """Writes a segment, merged with the last of the earlier ones where they are small, and loads it.
 
-        `rows` is how many states the new events gave; buckets before `floor` (microseconds) are left out.
+        `rows` is how many states the new events gave.
         """
-        view = planned.view
-        merged = _to_merge(earlier, rows)
+        view, begin = task.view, task.begin
+        merged = to_merge(task.earlier, rows)
         states = segment_rows(folded, planned)
-        mode = "incremental" if earlier else "full"
+        mode = "incremental" if task.earlier else "full"
         if merged:
             begin, mode = merged[0].begin, "compacted"
             states = merge_states(self._read(view, merged).unionByName(states), view)
-        if floor is not None:
-            states = states.where(F.expr(f"unix_micros(bucket) >= {floor}"))
-        files = self._write(view, id, states) if rows or merged else ()
-        loaded = self._load(view, f"s{id}", files)
-        return Built(Segment(id, view.fingerprint, begin, end, loaded, mode), tuple(segment.id for segment in merged))
+        if task.floor is not None:
+            states = states.where(F.expr(f"unix_micros(bucket) >= {task.floor}"))
+        reach("segment.write")
+        files = self._write(view, task.id, states) if rows or merged else ()
+        segment = Segment(task.id, view.fingerprint, begin, task.end, 0, mode)
+        loaded = load_segment(self.store, view, segment, _states(view, files))
+        return Built(loaded, tuple(segment.id for segment in merged))
 
     def _read(self, view: ViewDefinition, segments: Sequence[Segment]) -> DataFrame:
         ids = [segment.id for segment in segments]
@@ -104,14 +85,6 @@ class Segments:
             )
         delta_log.sync(table, commit)
         return commit.files
-
-    def _load(self, view: ViewDefinition, space: str, files: Sequence[Path]) -> int:
-        """Copies a segment's files into a space of the store, in short transactions; how many rows."""
-        items = segment_items(view, _states(view, files))
-        for chunk in _chunks(items, _LOAD_ROWS):
-            with self.store.write() as txn:
-                txn.load(space, chunk)
-        return len(items)
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int]) -> None:
         """Deletes a view's segments that nothing names any more, once there are some, and their files an hour later.
@@ -146,27 +119,5 @@ def _states(view: ViewDefinition, files: Sequence[Path]) -> Iterator[Row]:
                 yield from rows_of(view, batch)
 
 
-def _to_merge(earlier: Sequence[Segment], rows: int) -> list[Segment]:
-    """The last segments that are small beside the new one, once a view has many; at least one then."""
-    merged: list[Segment] = []
-    total = rows
-    if len(earlier) < _MANY_SEGMENTS:
-        return merged
-    for segment in reversed(earlier):
-        if merged and segment.rows > 2 * total:
-            break
-        merged.insert(0, segment)
-        total += segment.rows
-    return merged
-
-
 def _segments_on_disk(table: Path) -> dict[int, Path]:
     return {int(folder.name.partition("=")[2]): folder for folder in table.glob("segment=*")}
-
-
-def _chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of `size`; one empty list where there are none, so that an empty segment exists too."""
-    iterator = iter(items)
-    yield list(islice(iterator, size))
-    while chunk := list(islice(iterator, size)):
-        yield chunk

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
 from tideline.errors import FenceError
 from tideline.runtime.home import Home
@@ -41,7 +42,7 @@ def run_batch(
         status = {"ready": True, "bootstrap": bootstrap, "every": every}
         home.write_status("batch", status)
         try:
-            layer = BatchLayer(spark, store, home, bootstrap, settings["batch.keep_versions"])
+            layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap), settings["batch.keep_versions"])
             while not stopping.is_set():
                 began = time.monotonic()
                 try:

@@ -27,7 +27,9 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
+from speed_layer.fold import SparkFolder
 from speed_layer.layer import SpeedLayer
 from speed_layer.stream import SpeedQuery
 from tideline import Count, Max, Source, Sum, View, hours
@@ -148,9 +150,8 @@ class Bench:
                 if snapshot.ledger.committed.covers(end):
                     stop.set()
 
-        query = SpeedQuery(
-            SpeedLayer(self.spark, store, self.bootstrap, home.master, committed), home.tmp, "0 seconds", 400_000
-        )
+        folder = SparkFolder(self.spark, self.bootstrap, home.master)
+        query = SpeedQuery(SpeedLayer(store, folder, committed), folder, home.tmp, "0 seconds", 400_000)
         began = time.monotonic()
         query.run(stop)
         seconds = time.monotonic() - began
@@ -255,7 +256,7 @@ def batch(count: int, rounds: int) -> None:
         bench = Bench(home, broker)
         own, store = bench.installation("backlog", True, 0)
         produce_raw(events(WARM), "backlog", broker.bootstrap)
-        layer = BatchLayer(bench.spark, store, own, broker.bootstrap)
+        layer = BatchLayer(store, own, SparkEngine(bench.spark, store, own, broker.bootstrap))
         layer.run()
         produce_raw(events(count, 2), "backlog", broker.bootstrap)
         for name, full in [("batch, first backlog", False), *[("batch, full", True)] * rounds]:

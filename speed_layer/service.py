@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from speed_layer.fold import SparkFolder
 from speed_layer.layer import Committed, SpeedLayer
 from speed_layer.stream import SpeedQuery
 from tideline.runtime.home import Home
@@ -40,9 +41,10 @@ def run_speed(
             note(None)
             say("the speed layer is reading")
 
-        layer = SpeedLayer(spark, store, bootstrap, home.master, note)
+        folder = SparkFolder(spark, bootstrap, home.master)
         query = SpeedQuery(
-            layer,
+            SpeedLayer(store, folder, note),
+            folder,
             home.tmp,
             f"{settings.micros('speed.trigger') // 1000} milliseconds",
             settings["speed.max_offsets_per_trigger"],

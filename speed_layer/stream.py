@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
+from speed_layer.fold import SparkFolder
 from speed_layer.layer import SpeedLayer
 from speed_layer.offsets import OffsetLog
 from tideline.errors import OutsideError, TidelineError
@@ -25,8 +26,10 @@ _CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing.FileSyste
 class SpeedQuery:
     """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut."""
 
-    def __init__(self, layer: SpeedLayer, scratch: Path, trigger: str, max_offsets: int) -> None:
+    def __init__(self, layer: SpeedLayer, folder: SparkFolder, scratch: Path, trigger: str, max_offsets: int) -> None:
         self._layer = layer
+        self._spark = folder.spark
+        self._bootstrap = folder.bootstrap
         self._scratch = scratch
         self._trigger = trigger
         self._max_offsets = max_offsets
@@ -36,7 +39,7 @@ class SpeedQuery:
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
         """Reads until `stopping` is set. Raises what ended the query otherwise."""
-        conf = self._layer.spark.conf
+        conf = self._spark.conf
         conf.set("spark.sql.streaming.checkpointFileManagerClass", _CHECKPOINTS)
         conf.set("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false")
         runs = 0
@@ -65,13 +68,13 @@ class SpeedQuery:
                     self._error = error
                     raise
 
-        partitions = topic_partitions(self._layer.bootstrap, names)
+        partitions = topic_partitions(self._bootstrap, names)
         options = kafka_options(
-            self._layer.bootstrap,
+            self._bootstrap,
             names,
             {"startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)},
         )
-        stream = self._layer.spark.readStream.format("kafka").options(**options).load()
+        stream = self._spark.readStream.format("kafka").options(**options).load()
         writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
         query = writer.trigger(processingTime=self._trigger).start()
         on_start()

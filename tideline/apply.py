@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from tideline.ledger import Ledger
 from tideline.runtime.topics import create_topic, log_start_offsets
 from tideline.source import SourceDefinition
 from tideline.stores import Store
+from tideline.stores.base import WriteTransaction
 
 if TYPE_CHECKING:
     from tideline.spark.resolve import Resolved
@@ -84,15 +85,27 @@ def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: 
         # A store that was lost is built again from the master, whose history may begin before Kafka's.
         origin = archived_origin(master / name).complete(origin)
     sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
-    definitions = {view.fingerprint: view.to_json() for view in resolved.views.values()}
-    wanted = {name: view.fingerprint for name, view in resolved.views.items()}
     with store.write() as txn:
         changes = plan_changes(txn.ledger, resolved)
-        ledger = txn.ledger.apply(sources, definitions, wanted, ids, origin)
-        if not ledger.open.definitions and ledger.committed == ledger.sealed:
-            ledger = ledger.seal(ledger.fences["batch"])
-        txn.put_ledger(ledger)
+        register(txn, sources, resolved.views.values(), ids, origin)
     return changes
+
+
+def register(
+    txn: WriteTransaction,
+    sources: Mapping[str, Mapping[str, Any]],
+    views: Iterable[ViewDefinition],
+    topic_ids: Mapping[str, str],
+    origin: Cut,
+) -> None:
+    """Enters sources and views into the ledger, and brings them into force where nothing is in force yet."""
+    definitions = {view.fingerprint: view for view in views}
+    wanted = {view.name: fingerprint for fingerprint, view in definitions.items()}
+    plain = {fingerprint: view.to_json() for fingerprint, view in definitions.items()}
+    ledger = txn.ledger.apply(sources, plain, wanted, topic_ids, origin)
+    if not ledger.open.definitions and ledger.committed == ledger.sealed:
+        ledger = ledger.seal(ledger.fences["batch"])
+    txn.put_ledger(ledger)
 
 
 def _refuse_other_topics(ledger: Ledger, resolved: Resolved) -> None:

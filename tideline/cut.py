@@ -52,6 +52,18 @@ class Cut:
         """How many offsets lie in [other, self); negative where `other` is further."""
         return sum(offset for _, _, offset in self.partitions()) - sum(o for _, _, o in other.partitions())
 
+    def reaches(self, topic: str, end: Cut) -> bool:
+        """Whether no offset of a topic lies in [self, end)."""
+        return all(offset <= self.offset(topic, partition) for partition, offset in end.offsets(topic).items())
+
+    def behind(self, topic: str, offsets: int) -> Cut:
+        """The position `offsets` before this one in every partition of a topic, at least 0."""
+        return Cut({topic: {p: max(0, offset - offsets) for p, offset in self.offsets(topic).items()}})
+
+    def least(self, topic: str, other: Cut) -> Cut:
+        """The nearer of both, partition by partition of a topic."""
+        return Cut({topic: {p: min(offset, other.offset(topic, p)) for p, offset in self.offsets(topic).items()}})
+
     def advance(self, other: Cut) -> Cut:
         """The further of both, partition by partition; lists what either lists."""
         merged = {topic: dict(partitions) for topic, partitions in self._offsets.items()}

@@ -13,6 +13,7 @@ one core while a million ids went in: 0.2 us an id to flag and 0.2 us to add in 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy.typing as npt
 Offsets = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
+Ids = tuple[int, Offsets, Hashes]
+"""A partition, the ascending offsets of events in it, and their hashes of shape (n, 2)."""
 
 _NEVER = np.iinfo(np.int64).min
 
@@ -123,6 +126,32 @@ class DuplicateIndex:
             self._runs.clear()
         else:
             self._runs.pop(partition, None)
+
+
+class RecentIds:
+    """An index, and the ids of the events in hand that it takes in once they are committed."""
+
+    def __init__(self, horizon: int) -> None:
+        self.index = DuplicateIndex(horizon)
+        self._pending: list[Ids] = []
+
+    def load(self, ids: Iterable[Ids]) -> None:
+        """Takes in events that are committed already."""
+        for partition, offsets, hashes in ids:
+            self.index.add(partition, offsets, hashes)
+
+    def flag(self, ids: Iterable[Ids]) -> list[tuple[int, Offsets]]:
+        """The offsets of the duplicates by partition; these events are the ones in hand from here on."""
+        self._pending = list(ids)
+        return [
+            (partition, offsets[self.index.flag(offsets, hashes, partition)])
+            for partition, offsets, hashes in self._pending
+        ]
+
+    def committed(self) -> None:
+        """The events in hand are committed: they count from now on."""
+        self.load(self._pending)
+        self._pending = []
 
 
 def _merge(elder: _Run, younger: _Run, oldest: int) -> _Run:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tideline.definition import ViewDefinition
-from tideline.ledger import Ledger
+from tideline.ledger import Ledger, LogStats
 from tideline.source import SourceDefinition
+
+Row = tuple[tuple[Any, ...], "int | None", list[Any]]
+"""A view's key, bucket and states."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What a fold left: states by view fingerprint, the log's counts by partition, rejected events by fingerprint."""
+
+    rows: Mapping[str, list[Row]]
+    log: Mapping[int, LogStats]
+    rejects: Mapping[str, int]
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,9 @@ from tideline.codec import pack_row, unpack_row
 from tideline.definition import ViewDefinition
 from tideline.errors import UsageError
 from tideline.eventfiles import EventFile
+from tideline.plans import Folded
 from tideline.source import SourceDefinition
-from tideline.spark.collect import Folded, collect
+from tideline.spark.collect import collect
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
 from tideline.spark.resolve import Resolved

@@ -1,24 +1,28 @@
-"""Ends of a process, as a test plays them: a step that raises before it does anything, or when it is done."""
+"""Ends of a process, as a test plays them: what raises at one of the layers' named points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
+
+from tideline import points
 
 
 class Crash(Exception):
     """The end of the process."""
 
 
-def crash(patch: pytest.MonkeyPatch, owner: type, name: str, after: bool) -> None:
-    """Makes the method `name` raise Crash, with `after` once the real one has returned."""
-    real: Callable[..., Any] = getattr(owner, name)
+def crash_at(patch: pytest.MonkeyPatch, point: str) -> None:
+    """Raises Crash where a layer reaches `point`."""
 
-    def step(*args: Any, **options: Any) -> Any:
-        if after:
-            real(*args, **options)
-        raise Crash(name)
+    def crash() -> None:
+        raise Crash(point)
 
-    patch.setattr(owner, name, step)
+    do_at(patch, point, crash)
+
+
+def do_at(patch: pytest.MonkeyPatch, point: str, action: Callable[[], None]) -> None:
+    """Calls `action` each time that a layer reaches `point`."""
+    assert point in points.POINTS
+    patch.setattr(points, "_hook", lambda reached: action() if reached == point else None)

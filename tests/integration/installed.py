@@ -24,7 +24,9 @@ from cases import (
 from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
+from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
+from speed_layer.fold import SparkFolder
 from speed_layer.layer import Committed, SpeedLayer
 from speed_layer.stream import SpeedQuery
 from tideline import View
@@ -59,10 +61,9 @@ class Speed:
 
     def __init__(self, installed: Installed, max_offsets: int) -> None:
         self.commits: list[Committed] = []
-        self.layer = SpeedLayer(
-            installed.spark, installed.store, installed.bootstrap, installed.home.master, self.commits.append
-        )
-        self.query = SpeedQuery(self.layer, installed.home.tmp, "0 seconds", max_offsets)
+        self.folder = installed.folder()
+        self.layer = SpeedLayer(installed.store, self.folder, self.commits.append)
+        self.query = SpeedQuery(self.layer, self.folder, installed.home.tmp, "0 seconds", max_offsets)
         self.error: BaseException | None = None
         self.stopping = threading.Event()
         self._reading = threading.Event()
@@ -106,7 +107,8 @@ class Installed:
         self.topic = topic
         self.home = Home(folder).prepare()
         self.store = LmdbStore.open(folder, create=True, map_size=1 << 30)
-        self.batch_layer = BatchLayer(spark, self.store, self.home, bootstrap)
+        self.batch_layer: BatchLayer
+        self.new_batch_layer()
         self.horizon = 1_000_000
         self.source: SourceDefinition
         self._producer: KafkaProducer | None = None
@@ -171,6 +173,10 @@ class Installed:
         if running.error is not None and not isinstance(running.error, KeyboardInterrupt):
             raise running.error
 
+    def folder(self) -> SparkFolder:
+        """What folds for a speed layer of this installation."""
+        return SparkFolder(self.spark, self.bootstrap, self.home.master)
+
     def batch(self, **options: bool) -> Any:
         """One batch run."""
         return self.batch_layer.run(**options)
@@ -184,7 +190,9 @@ class Installed:
 
     def new_batch_layer(self) -> None:
         """As after a restart: what a batch layer keeps in memory is gone."""
-        self.batch_layer = BatchLayer(self.spark, self.store, self.home, self.bootstrap)
+        self.batch_layer = BatchLayer(
+            self.store, self.home, SparkEngine(self.spark, self.store, self.home, self.bootstrap)
+        )
 
     def wait_committed(self, end: Cut | None = None) -> None:
         """Returns when everything before `end`, by default the log's end now, is committed."""

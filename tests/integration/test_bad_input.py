@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 from cases import SCHEMA, few_views, make_events, make_source
-from faults import Crash, crash
+from faults import Crash, crash_at, do_at
 from installed import Installed
 
-from batch_layer.archive import Master
-from batch_layer.run import BatchLayer
 from serving_layer.reader import Reader
 from tideline import days
 from tideline.cli.main import main
@@ -152,7 +150,7 @@ def test_a_dead_letter_is_listed_once_while_the_master_is_ahead_of_the_ledger(
         applied.wait_committed()
         before = letters(applied)
         with monkeypatch.context() as patch:
-            crash(patch, Master, "_write", after=True)
+            crash_at(patch, "archive.written")
             with pytest.raises(Crash):
                 applied.batch()
         assert letters(applied) == before
@@ -171,17 +169,15 @@ def test_a_replayed_dead_letter_becomes_an_event_once_the_schema_takes_it(
         assert applied.answers("totals")[(), None]["lines"] == 4
         schema = SCHEMA.replace("quantity int", "quantity bigint")
         applied.apply(*few_views(make_source(applied.topic, max_ahead=days(1), schema=schema)))
-        archive = BatchLayer._archive
 
-        def replay_first(*args: Any) -> int:
+        def replay_first() -> None:
             found = letters(applied, reason="quantity")
             assert replay(applied.ledger, applied.bootstrap, found) == {"events": 3}
             applied.send(good_events(1, 6))
             applied.wait_committed()
-            return archive(*args)
 
         with monkeypatch.context() as patch:
-            patch.setattr(BatchLayer, "_archive", replay_first)
+            do_at(patch, "batch.sealed", replay_first)
             assert applied.batch()["mode"] == "redecode"
         for _ in range(2):  # beside the generation, then without it
             log = applied.ledger.log()[applied.topic].values()

@@ -21,7 +21,7 @@ from cases import (
 )
 from installed import Installed, wait_for
 
-from batch_layer import segments
+from batch_layer import loading, segments
 from tideline import Count, Source, Sum, View, hours
 
 
@@ -99,7 +99,7 @@ def test_a_run_with_nothing_new_makes_no_version(installed: Installed) -> None:
 def test_many_incremental_runs_are_compacted_and_answer_the_same(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "_MANY_SEGMENTS", 2)
+    monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
     monkeypatch.setattr(segments, "_DEAD_SEGMENTS", 2)
     monkeypatch.setattr(segments, "_KEEP_FILES", 0.0)
     installed.apply_few()

@@ -8,51 +8,44 @@ from contextlib import nullcontext
 import pytest
 from cases import count_events, make_events
 from deltalake import DeltaTable
-from faults import Crash, crash
+from faults import Crash, crash_at
 from installed import Installed
 
-from batch_layer.archive import Master
-from batch_layer.run import BatchLayer
-from batch_layer.segments import Segments
 from tideline import delta_log
 from tideline.cut import Cut
 from tideline.errors import ChecksumError
+from tideline.points import POINTS
 
-STEPS = [
-    (BatchLayer, "_seal"),
-    (BatchLayer, "_archive"),
-    (Master, "_write"),
-    (BatchLayer, "_compute"),
-    (Segments, "_write"),
-    (Segments, "_load"),
-    (BatchLayer, "_publish"),
-    (BatchLayer, "_expire"),
+RUN = [
+    point
+    for point in POINTS
+    if point.startswith(("batch.", "archive.", "segment.", "publish", "expire")) and ".rewr" not in point
 ]
 
 
-@pytest.mark.parametrize("after", [True, False], ids=["after each step", "before each step"])
-def test_a_run_cut_off_at_any_step_is_finished_by_the_next_one(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch, after: bool
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the speed layer", "without it"])
+def test_a_run_cut_off_at_any_point_is_finished_by_the_next_one(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, beside: bool
 ) -> None:
-    """After each step beside the speed layer, before each step without it, where the run goes past its cut."""
+    """At every other point beside the speed layer, at the rest without it, where the run goes past its cut."""
     installed.apply_few()
     installed.send(make_events(20, 1))
     installed.batch()
-    with installed.speed() if after else nullcontext():
-        for number, (owner, name) in enumerate(STEPS, 1):
+    with installed.speed() if beside else nullcontext():
+        for number, point in enumerate(RUN[beside::2], 1):
             installed.send(make_events(20, number, 20 * number))
-            if after:
+            if beside:
                 installed.wait_committed()
             with monkeypatch.context() as patch:
-                crash(patch, owner, name, after)
+                crash_at(patch, point)
                 with pytest.raises(Crash):
                     installed.batch()
-            assert installed.wrong() == [], name
+            assert installed.wrong() == [], point
             installed.new_batch_layer()
             installed.batch()
-            assert installed.wrong() == [], name
+            assert installed.wrong() == [], point
             ledger = installed.ledger
-            assert ledger.committed == ledger.archived == ledger.version.cut == installed.log_end, name
+            assert ledger.committed == ledger.archived == ledger.version.cut == installed.log_end, point
     with installed.store.snapshot() as snapshot:
         assert set(snapshot.spaces()) == set(snapshot.ledger.spaces()), "a crashed load leaves nothing for good"
 
@@ -125,7 +118,7 @@ def test_an_archive_that_is_not_what_was_folded_is_never_published(
         installed.send(make_events(30, 3))
         installed.wait_committed()
         with monkeypatch.context() as patch:
-            crash(patch, BatchLayer, "_archive", True)
+            crash_at(patch, "archive.done")
             with pytest.raises(Crash):
                 installed.batch()
         sql, options = TAMPERINGS[what]

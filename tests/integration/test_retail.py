@@ -17,7 +17,7 @@ from installed import Installed, wait_for
 from tideline.catalog import load_catalog
 from tideline.cut import Cut
 from tideline.oracle import verify
-from tideline.produce import Summary, produce
+from tideline.produce import Progress, Summary, produce
 
 WHOLE = bool(os.environ.get("WHOLE_RETAIL"))
 LINES = 541_909 if WHOLE else 60_000
@@ -28,11 +28,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500 if WHOLE else 400)]
 
 
 class Producer:
-    """Sends the file in a thread, a share of it at a time."""
+    """Sends the file in a thread, up to the share of it that `allow` gave."""
 
     def __init__(self, installed: Installed, path: Path) -> None:
         self.summary: Summary | None = None
-        self.stopping = threading.Event()
+        self._allowed = 0
+        self._stopping = threading.Event()
+        self._more = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=(installed, path))
         self._thread.start()
 
@@ -44,13 +46,24 @@ class Producer:
             installed.bootstrap,
             source.schema,
             source.event_id,
-            rate=LINES / 40,
+            rate=LINES / 20,
             limit=LINES,
             shuffle_seed=7,
             duplicate=REPEATED,
             row_id="line_id",
-            stop=self.stopping,
+            progress=self._wait,
+            stop=self._stopping,
         )
+
+    def _wait(self, progress: Progress) -> None:
+        with self._more:
+            self._more.wait_for(lambda: progress.sent < self._allowed or self._stopping.is_set(), 600)
+
+    def allow(self, share: float) -> None:
+        """Lets so much of the file go out."""
+        with self._more:
+            self._allowed = int(share * LINES) if share < 1 else 2 * LINES
+            self._more.notify()
 
     def join(self) -> Summary:
         self._thread.join(600)
@@ -58,7 +71,8 @@ class Producer:
         return self.summary
 
     def stop(self) -> None:
-        self.stopping.set()
+        self._stopping.set()
+        self.allow(1)
         self._thread.join(60)
 
 
@@ -88,14 +102,17 @@ def test_the_shops_lines_are_counted_right_after_each_hand_off_and_at_the_end(
         sending = Producer(retail, retail_csv)
         try:
             for share in (0.2, 0.5, 0.8):
+                sending.allow(share + 0.02)
                 wait_for(
                     lambda share=share: retail.ledger.committed.count_since(Cut()) > share * LINES,
                     f"{share:.0%} of the lines are committed",
                     600,
                 )
+                sending.allow(share + 0.2)  # events go on arriving under the hand-off
                 version = retail.ledger.version.id
                 assert retail.batch()["version"] == version + 1
                 assert check(retail) > 0
+            sending.allow(1)
             summary = sending.join()
         finally:
             sending.stop()

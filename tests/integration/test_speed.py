@@ -19,7 +19,7 @@ from tideline.spark.events import kafka_options
 
 
 def new_layer(installed: Installed) -> SpeedLayer:
-    return SpeedLayer(installed.spark, installed.store, installed.bootstrap, installed.home.master)
+    return SpeedLayer(installed.store, installed.folder())
 
 
 def kafka_rows(installed: Installed) -> DataFrame:

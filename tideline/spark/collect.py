@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tideline.ledger import LogStats
+from tideline.plans import Folded, Row
 from tideline.spark.fold import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_REJECT, LOG_VIEW, Fold, PlannedView
 from tideline.types import Column, parse_text
-
-Row = tuple[tuple[Any, ...], "int | None", list[Any]]
-
-
-@dataclass(frozen=True)
-class Folded:
-    """What a fold left: states by view fingerprint, the log's counts by partition, rejected events by fingerprint."""
-
-    rows: Mapping[str, list[Row]]
-    log: Mapping[int, LogStats]
-    rejects: Mapping[str, int]
 
 
 def collect(fold: Fold, table: pa.Table) -> Folded:

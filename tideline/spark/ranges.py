@@ -23,11 +23,6 @@ def range_sql(topic: str, begin: Cut, end: Cut) -> str:
     return " or ".join(terms) or "false"
 
 
-def is_empty(topic: str, begin: Cut, end: Cut) -> bool:
-    """Whether [begin, end) holds no offset of a topic."""
-    return all(offset <= begin.offset(topic, partition) for partition, offset in end.offsets(topic).items())
-
-
 def kafka_records(spark: SparkSession, bootstrap: str, topic: str, begin: Cut, end: Cut) -> DataFrame:
     """The records of [begin, end) of a topic, read from Kafka; a range that Kafka lacks fails the job."""
     partitions = {topic: [p for p, offset in end.offsets(topic).items() if offset > begin.offset(topic, p)]}
@@ -46,19 +41,17 @@ def kafka_records(spark: SparkSession, bootstrap: str, topic: str, begin: Cut, e
     return records(rows, MASTER_COLUMNS)
 
 
-def master_records(spark: SparkSession, path: Path, topic: str, begin: Cut, end: Cut) -> DataFrame:
-    """The records of [begin, end) in the master dataset, decoded, with `_reason` and `_duplicate`."""
-    return spark.read.format("delta").load(str(path)).where(range_sql(topic, begin, end))
+def master_records(
+    spark: SparkSession, path: Path, topic: str, begin: Cut, end: Cut, version: int | None = None
+) -> DataFrame:
+    """The records of [begin, end) in the master dataset, decoded, with `_reason` and `_duplicate`.
 
-
-def behind(cut: Cut, topic: str, offsets: int) -> Cut:
-    """The position `offsets` before a cut in every partition of a topic, at least 0."""
-    return Cut({topic: {p: max(0, offset - offsets) for p, offset in cut.offsets(topic).items()}})
-
-
-def least(left: Cut, right: Cut, topic: str) -> Cut:
-    """The nearer of two cuts, partition by partition."""
-    return Cut({topic: {p: min(offset, right.offset(topic, p)) for p, offset in left.offsets(topic).items()}})
+    `version` is the table's, by default the newest.
+    """
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(str(path)).where(range_sql(topic, begin, end))
 
 
 def event_ids(
@@ -77,16 +70,16 @@ def event_ids(
     is declared; otherwise its records are decoded again, for what is an event depends on the schema.
     """
     topic = source.topic
-    middle = least(end, archived, topic)
+    middle = end.least(topic, archived)
     wanted = ["_partition", "_offset", f"{identity_sql(source)} as id"]
     frames = []
-    if not is_empty(topic, begin, middle):
+    if not begin.reaches(topic, middle):
         known = master_records(spark, master, topic, begin, middle)
         if not decoded:
             slim = known.select("_partition", "_offset", "_timestamp", "_value")
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
-    if not is_empty(topic, middle.advance(begin), end):
+    if not middle.advance(begin).reaches(topic, end):
         fresh = kafka_records(spark, bootstrap, topic, middle.advance(begin), end)
         slim = fresh.select("_partition", "_offset", "_timestamp", "_value")
         frames.append(decode(slim, source, ["_partition", "_offset"]).where("_reason is null").selectExpr(*wanted))

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tideline.duplicates import DuplicateIndex
+from tideline.duplicates import Ids, RecentIds
 from tideline.source import SourceDefinition
 from tideline.spark.events import identity_sql
-
-Ids = tuple[int, npt.NDArray[np.int64], npt.NDArray[np.uint64]]
 
 
 def ids_by_partition(table: pa.Table) -> Iterator[Ids]:
@@ -29,17 +26,15 @@ def ids_by_partition(table: pa.Table) -> Iterator[Ids]:
 
 
 class Repeats:
-    """The index of one source's recent ids, and what the micro-batch in hand will add to it."""
+    """The recent ids of one source, as Spark finds them."""
 
     def __init__(self, source: SourceDefinition) -> None:
         self.source = source
-        self.index = DuplicateIndex(source.horizon)
-        self._pending: list[Ids] = []
+        self._recent = RecentIds(source.horizon)
 
     def load(self, ids: pa.Table) -> None:
         """Fills the index from the ids before the cut."""
-        for partition, offsets, hashes in ids_by_partition(ids):
-            self.index.add(partition, offsets, hashes)
+        self._recent.load(ids_by_partition(ids))
 
     def flag(self, events: DataFrame) -> DataFrame:
         """The events with `_duplicate`. Runs a job over them, so they should be cached."""
@@ -48,11 +43,7 @@ class Repeats:
             .selectExpr("_partition", "_offset", f"{identity_sql(self.source)} as id")
             .toArrow()
         )
-        self._pending = list(ids_by_partition(table))
-        found = [
-            (partition, offsets[self.index.flag(offsets, hashes, partition)])
-            for partition, offsets, hashes in self._pending
-        ]
+        found = self._recent.flag(ids_by_partition(table))
         partitions = [np.full(len(offsets), partition, np.int32) for partition, offsets in found]
         # One stretch of memory each: Spark drops what follows an empty chunk of an Arrow table.
         marks = pa.table(
@@ -69,6 +60,4 @@ class Repeats:
 
     def committed(self) -> None:
         """The micro-batch in hand is in the store: its ids count from now on."""
-        for partition, offsets, hashes in self._pending:
-            self.index.add(partition, offsets, hashes)
-        self._pending = []
+        self._recent.committed()

@@ -1,0 +1,102 @@
+"""What a batch run works with, so that Spark and a simulation can stand behind the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tideline.cut import Cut
+from tideline.definition import ViewDefinition
+from tideline.ledger import Ledger, LogStats, Segment
+from tideline.plans import SourcePlan
+from tideline.source import SourceDefinition
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segment to be built: `id` over [begin, end) of a view's topic.
+
+    Buckets before `floor` (microseconds) are left out; `earlier` are the view's segments before `begin`.
+    """
+
+    id: int
+    view: ViewDefinition
+    begin: Cut
+    end: Cut
+    floor: int | None
+    earlier: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A segment that is in its table and in the store, and those that it takes the place of."""
+
+    segment: Segment
+    replaces: tuple[int, ...]
+
+
+class MasterTable(Protocol):
+    """The table of one source's records; each commit carries metadata, and is durable when it returns."""
+
+    def commits(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Version and metadata of the commits, newest first; those without `end` hold no range."""
+        ...
+
+    def pin(self, version: int) -> None:
+        """Folds read this version from here on, whatever else is committed."""
+        ...
+
+    def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
+        """Adds the records of [begin, end) in one commit; how many. Calls `check` when they are read.
+
+        Does nothing where records from `begin` on are there already, by whoever else believed that the table was his.
+        """
+        ...
+
+    def rewrite(self, metadata: Mapping[str, Any]) -> int:
+        """Decodes every record anew, in one commit that keeps the `end` of the last one; how many."""
+        ...
+
+
+class FoldedRange(Protocol):
+    """The states of a range of the master."""
+
+    @property
+    def log(self) -> Mapping[int, LogStats]:
+        """What the log held, by partition."""
+        ...
+
+    @property
+    def rejects(self) -> Mapping[str, int]:
+        """How many events a view's expressions failed on, by fingerprint."""
+        ...
+
+    def build(self, tasks: Sequence[Task]) -> list[Built]:
+        """Writes and loads the segments, one for each view of the plan, in its order."""
+        ...
+
+
+class Engine(Protocol):
+    """What reads, computes and writes for a batch run."""
+
+    def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """The ids by which Kafka knows topics now."""
+        ...
+
+    def log_end(self, topics: Iterable[str]) -> Cut:
+        """Where the log ends now."""
+        ...
+
+    def table(self, source: SourceDefinition, origin: Cut) -> MasterTable:
+        """The master's table of a source, whose history begins at `origin`."""
+        ...
+
+    def fold(self, plan: SourcePlan, begin: Cut, end: Cut) -> AbstractContextManager[FoldedRange]:
+        """The records of [begin, end) of the master's pinned version, folded for the plan's views."""
+        ...
+
+    def remove_dead(self, ledger: Ledger) -> None:
+        """Removes what no version names any more."""
+        ...

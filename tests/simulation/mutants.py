@@ -1,0 +1,378 @@
+"""Faults planted in the protocol, two or more for each invariant: every one must make the simulation fail.
+
+A mutant is a piece of a module's text and what stands there instead. Chosen from the invariants, before it was known
+which of them the simulation would find.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` stands once in the module; `invariant` is its number in docs/protocol.md.
+
+    `without` names mutants that are planted with it: rules that would keep its fault from showing.
+    """
+
+    name: str
+    invariant: int
+    module: str
+    old: str
+    new: str
+    without: tuple[str, ...] = ()
+
+
+SPEED, HANDOFF, STATE = "tideline.ledger.speed", "tideline.ledger.handoff", "tideline.ledger.state"
+PARTS, REGISTRY, MERGE = "tideline.ledger.parts", "tideline.ledger.registry", "tideline.merge"
+LAYER, RUN, MASTER, LOADING = "speed_layer.layer", "batch_layer.run", "batch_layer.master", "batch_layer.loading"
+BASE, PLANS, DUPLICATES = "tideline.stores.base", "tideline.plans", "tideline.duplicates"
+
+MUTANTS = [
+    Mutant(
+        "a cut is completed by going back",
+        1,
+        "tideline.cut",
+        "        return Cut({**other._offsets, **self._offsets})",
+        "        return Cut({**self._offsets, **other._offsets})",
+    ),
+    Mutant(
+        "a cut advances to the nearer position", 1, "tideline.cut", "= max(mine.get(partition, 0), offset)", "= offset"
+    ),
+    Mutant(
+        "a range that comes again is folded again",
+        1,
+        SPEED,
+        "    return ledger.committed, ledger.committed.advance(end)",
+        "    return begin.complete(ledger.origin), ledger.committed.advance(end)",
+        without=("a commit may begin anywhere",),
+    ),
+    Mutant(
+        "a commit may begin anywhere",
+        2,
+        SPEED,
+        "    check_begin(ledger.committed, begin)\n",
+        "",
+        without=("an old fence is as good as a new one",),
+    ),
+    Mutant(
+        "the cut is committed without the states",
+        2,
+        LAYER,
+        "                    merge_into(txn, after.open.space(view.fingerprint), view, states)\n",
+        "",
+    ),
+    Mutant(
+        "states first, the cut in a transaction of its own",
+        2,
+        LAYER,
+        "            txn.put_ledger(after)\n        return written",
+        '        reach("speed.commit")\n        with self.store.write() as txn:\n            txn.put_ledger(after)\n'
+        "        return written",
+    ),
+    Mutant("a gap is passed over", 2, SPEED, "        if found > offset:\n", "        if False:\n"),
+    Mutant(
+        "a seal keeps the old definitions",
+        3,
+        SPEED,
+        "    opened = Generation(ledger.next_generation, ledger.committed, None, ledger.next_definitions)",
+        "    opened = Generation(ledger.next_generation, ledger.committed, None, "
+        "ledger.open.definitions or ledger.next_definitions)",
+    ),
+    Mutant(
+        "a seal closes the generation where the last version ends",
+        3,
+        SPEED,
+        "    ended = replace(ledger.open, end=ledger.committed)",
+        "    ended = replace(ledger.open, end=ledger.version.cut)",
+    ),
+    Mutant(
+        "the archived cut is the ledger's wish, not the master's log",
+        4,
+        RUN,
+        "            archived = archived.advance(master.archived)\n",
+        "            archived = archived.advance(ledger.committed)\n",
+    ),
+    Mutant(
+        "archiving begins at the origin again",
+        4,
+        MASTER,
+        "        total, begin = 0, self.archived\n",
+        "        total, begin = 0, self.origin\n",
+    ),
+    Mutant(
+        "a chunk is recorded as the whole range",
+        4,
+        MASTER,
+        '"end": begin.advance(stop).to_json()',
+        '"end": begin.advance(end).to_json()',
+    ),
+    Mutant(
+        "what is archived beyond the cut is computed too",
+        4,
+        RUN,
+        "        with self.engine.fold(plan, begin, cut) as folded:\n            computed",
+        "        with self.engine.fold(plan, begin, cut.advance(ledger.archived)) as folded:\n            computed",
+    ),
+    Mutant(
+        "published generations do not expire",
+        5,
+        HANDOFF,
+        "    return generation.end is not None and cut.covers(generation.end)",
+        "    return False",
+    ),
+    Mutant(
+        "a publish expires one generation, whatever it covers",
+        5,
+        HANDOFF,
+        "        generations=later,",
+        "        generations=ledger.generations[1:],",
+    ),
+    Mutant(
+        "a publish leaves live what was live",
+        5,
+        HANDOFF,
+        "        live=live,\n        generations",
+        "        live=ledger.live,\n        generations",
+    ),
+    Mutant(
+        "an answer reads the last generation alone",
+        6,
+        MERGE,
+        "    for generation in ledger.generations:\n        if fingerprint in",
+        "    for generation in ledger.generations[-1:]:\n        if fingerprint in",
+    ),
+    Mutant(
+        "an older version is answered with today's segments",
+        6,
+        MERGE,
+        "    found = ledger.version if version is None else ledger.find_version(version)\n    batch",
+        "    found = ledger.version\n    batch",
+    ),
+    Mutant(
+        "topic ids are not compared",
+        7,
+        REGISTRY,
+        "        if found != expected:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "checksums are not compared",
+        7,
+        HANDOFF,
+        "            if (want.records, want.checksum) != (have.records, have.checksum):\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "segments need not tile",
+        7,
+        HANDOFF,
+        "        check_tiling(ledger, fingerprint, [_segment(segments, id) for id in ids], cut)\n    check_log",
+        "        pass\n    check_log",
+        without=("a segment replaces nothing that it was merged from",),
+    ),
+    Mutant(
+        "a segment replaces nothing that it was merged from",
+        7,
+        RUN,
+        " if segment.id not in built.replaces]",
+        "]",
+    ),
+    Mutant(
+        "a commit may carry other definitions",
+        8,
+        SPEED,
+        "    if found != generation.definitions:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a former source declaration is forgotten",
+        8,
+        STATE,
+        "        return former if former is not None else",
+        "        return",
+    ),
+    Mutant(
+        "an archive may be read under other declarations",
+        8,
+        RUN,
+        "            if not master.is_current(ledger.archived):\n                raise",
+        "            if False:\n                raise",
+    ),
+    Mutant(
+        "a changed declaration does not decode the master again",
+        8,
+        RUN,
+        "if redecode or not master.is_current(ledger.archived)]",
+        "if redecode]",
+    ),
+    Mutant(
+        "an old fence is as good as a new one",
+        9,
+        STATE,
+        "        if self.fences.get(layer, 0) != token:\n",
+        "        if False:\n",
+        without=("a commit may begin anywhere",),
+    ),
+    Mutant(
+        "a batch run overtakes without taking the speed layer's fence",
+        9,
+        RUN,
+        '            ledger, token = txn.ledger.take_fence("speed")\n',
+        '            ledger, token = txn.ledger, txn.ledger.fences["speed"]\n',
+    ),
+    Mutant(
+        "overtaking does not check what the speed layer committed meanwhile",
+        9,
+        SPEED,
+        '    ledger.check_fence("speed", token)\n    end = end.complete(ledger.origin)\n    if not end.covers',
+        "    end = end.complete(ledger.origin)\n    if not end.covers",
+    ),
+    Mutant(
+        "a chunk of the archive is left out",
+        10,
+        MASTER,
+        "            before, begin = begin, self.archived\n",
+        "            before, begin = begin, self.archived.advance(end)\n",
+    ),
+    Mutant(
+        "dead letters are not counted",
+        10,
+        LAYER,
+        "counts: Log = {plan.source.topic: part.log for plan, part in folded if plan.current}",
+        "counts: Log = {}",
+    ),
+    Mutant(
+        "ids count before their commit",
+        11,
+        DUPLICATES,
+        "        self._pending = list(ids)\n",
+        "        self._pending = list(ids)\n        self.load(self._pending)\n",
+    ),
+    Mutant(
+        "ids never count",
+        11,
+        LAYER,
+        "            self.folder.committed()\n",
+        "",
+    ),
+    Mutant(
+        "a floor falls",
+        11,
+        HANDOFF,
+        "        floors[fingerprint] = max(floor, floors.get(fingerprint, floor))\n",
+        "        pass\n",
+        without=("a run computes floors anew",),
+    ),
+    Mutant(
+        "a run computes floors anew",
+        11,
+        RUN,
+        "    return floor if before is None else max(floor, before)",
+        "    return floor",
+        without=("a floor falls",),
+    ),
+    Mutant(
+        "a full run forgets the rejects before it",
+        11,
+        RUN,
+        "                computed.rejects[view.fingerprint] = old + ",
+        "                computed.rejects[view.fingerprint] = ",
+    ),
+    Mutant(
+        "a publish is no more durable than a commit",
+        12,
+        BASE,
+        "    return same_generations and after.committed.covers(before.committed) and _fixed(before) == _fixed(after)",
+        "    return True",
+    ),
+    Mutant(
+        "what is applied is no more durable than a commit",
+        12,
+        BASE,
+        "        ledger.wanted,\n",
+        "",
+    ),
+    Mutant(
+        "a segment's number is no more durable than a commit",
+        12,
+        BASE,
+        "        ledger.next_segment,\n",
+        "",
+    ),
+    Mutant(
+        "a segment is published before it is loaded whole",
+        12,
+        LOADING,
+        "    for chunk in _chunks(items, LOAD_ROWS):\n",
+        "    for chunk in list(_chunks(items, LOAD_ROWS))[:2]:\n",
+    ),
+]
+
+
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """The mutant, and those that it is planted with, in the place of the modules' own code while it is open."""
+    together = [mutant, *(other for other in MUTANTS if other.name in mutant.without)]
+    edits: dict[str, list[Mutant]] = {}
+    for one in together:
+        edits.setdefault(one.module, []).append(one)
+    changed = [pair for module, mutants in edits.items() for pair in _edited(module, mutants)]
+    before = [(function, function.__code__) for function, _ in changed]
+    for function, code in changed:
+        function.__code__ = code
+    try:
+        yield
+    finally:
+        for function, code in before:
+            function.__code__ = code
+
+
+def _edited(name: str, mutants: list[Mutant]) -> list[tuple[FunctionType, CodeType]]:
+    module = importlib.import_module(name)
+    assert module.__file__
+    text = edited = Path(module.__file__).read_text("utf-8")
+    for mutant in mutants:
+        if text.count(mutant.old) != 1:
+            raise LookupError(f"{mutant.name}: its text stands {text.count(mutant.old)} times in {name}")
+        edited = edited.replace(mutant.old, mutant.new)
+    changed = list(_changed(module, text, edited))
+    if not changed:
+        raise LookupError(f"{[m.name for m in mutants]} change no function")
+    return changed
+
+
+def _changed(module: Any, text: str, changed: str) -> Iterator[tuple[FunctionType, CodeType]]:
+    """The module's functions and methods in which two texts of it differ, with their code by the second."""
+    for old, new in zip(ast.parse(text).body, ast.parse(changed).body, strict=True):
+        if isinstance(new, ast.ClassDef) and isinstance(old, ast.ClassDef):
+            pairs = [(vars(getattr(module, new.name)), b, a) for b, a in zip(old.body, new.body, strict=True)]
+        else:
+            pairs = [(vars(module), old, new)]
+        for names, before, after in pairs:
+            if isinstance(after, ast.FunctionDef) and ast.dump(before) != ast.dump(after):
+                yield _plain(names[after.name]), _code(module, after)
+
+
+def _plain(value: Any) -> FunctionType:
+    inner = value.fget if isinstance(value, property) else getattr(value, "__wrapped__", value)
+    assert isinstance(inner, FunctionType)
+    return inner
+
+
+def _code(module: Any, function: ast.FunctionDef) -> CodeType:
+    function.decorator_list = []
+    made: dict[str, Any] = {}
+    future = ast.parse("from __future__ import annotations").body
+    exec(compile(ast.Module([*future, function], []), module.__file__, "exec"), vars(module), made)
+    code = made[function.name].__code__
+    assert isinstance(code, CodeType)
+    return code

@@ -1,0 +1,67 @@
+"""The layers' own code around a simulated broker, disk and store, with faults at every step: seeds, and planted faults.
+
+`scripts/simulate` runs more seeds.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from mutants import MUTANTS, Mutant, planted
+from sim_run import Outcome, run, shorten
+
+from tideline.points import POINTS
+
+SEEDS = 250
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> list[Outcome]:
+    return [run(seed) for seed in range(SEEDS)]
+
+
+def test_every_answer_at_every_step_is_the_recompute(outcomes: list[Outcome]) -> None:
+    for seed, outcome in enumerate(outcomes):
+        if outcome.failure:
+            schedule = shorten(outcome.schedule)
+            pytest.fail(
+                f"seed {seed}: {outcome.failure}\nas short as it gets: {schedule}\n{run(None, schedule).failure}"
+            )
+
+
+def test_schedules_are_long_and_end_processes_at_every_point(outcomes: list[Outcome]) -> None:
+    assert statistics.median(outcome.steps for outcome in outcomes) >= 200
+    assert statistics.median(outcome.hand_offs for outcome in outcomes) >= 3
+    killed = {point for outcome in outcomes for point in outcome.kills}
+    assert killed >= POINTS.keys()
+    assert {outcome.fault for outcome in outcomes} == {None, "recreated", "overtaken", "lost"}
+
+
+def test_a_seed_is_the_same_schedule_each_time() -> None:
+    first, again = run(3), run(3)
+    assert (first.schedule, first.kills, first.refused) == (again.schedule, again.kills, again.refused)
+    assert run(None, first.schedule).kills == first.kills
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_planted_fault_is_found(mutant: Mutant) -> None:
+    with planted(mutant):
+        assert any(run(seed).failure for seed in range(1000))
+
+
+def test_each_invariant_has_two_planted_faults_or_more() -> None:
+    planted_for = [mutant.invariant for mutant in MUTANTS]
+    assert len(MUTANTS) >= 30
+    assert all(planted_for.count(invariant) >= 2 for invariant in range(1, 13))
+
+
+def test_a_failing_schedule_is_made_shorter() -> None:
+    (mutant,) = (mutant for mutant in MUTANTS if mutant.name == "dead letters are not counted")
+    with planted(mutant):
+        failed = run(0)
+        assert failed.failure
+        schedule = shorten(failed.schedule)
+        assert len(schedule) < len(failed.schedule) / 4
+        assert run(None, schedule).failure

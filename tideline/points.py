@@ -1,0 +1,67 @@
+"""Named points before and after every durable step of the layers.
+
+In production nothing happens at them. Where the environment has `TIDELINE_KILL_AT=POINT:N`, the process kills itself as
+it reaches that point for the Nth time. The simulator sets a hook, by which it decides who goes on from here, or ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+POINTS = {
+    "speed.fence": "before the speed layer takes its fence",
+    "speed.start": "the fence is taken, nothing is read",
+    "speed.read": "Spark has planned a range, nothing is folded",
+    "speed.commit": "states are folded, not committed",
+    "speed.done": "states and cut are committed, the checkpoint does not know it",
+    "batch.seal": "before the batch layer takes its fence and seals",
+    "batch.sealed": "the generation is closed",
+    "archive.write": "the records are read and decoded, not written",
+    "archive.written": "the master holds them, the ledger does not know it",
+    "archive.rewrite": "the master is to be decoded anew",
+    "archive.rewritten": "the master is decoded anew",
+    "archive.done": "the ledger knows the archived cut",
+    "segment.allot": "before the segments get their numbers",
+    "segment.write": "a segment has its number, nothing is written",
+    "segment.load": "a segment is in its table, a part of it to be loaded",
+    "segment.done": "a segment is loaded whole",
+    "publish": "everything is built, nothing published",
+    "publish.done": "the version is published",
+    "expire": "before what a version no longer names is removed",
+    "expire.done": "the run is at its end",
+}
+Hook = Callable[[str], None]
+
+
+def _from_environment() -> Hook | None:
+    wanted = os.environ.get("TIDELINE_KILL_AT")
+    if not wanted:
+        return None
+    name, _, times = wanted.partition(":")
+    left = int(times or 1)
+
+    def kill(point: str) -> None:
+        nonlocal left
+        left -= point == name
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
+
+
+_hook = _from_environment()
+
+
+def reach(point: str) -> None:
+    """Marks a place in a layer; `point` is one of POINTS."""
+    if _hook is not None:
+        _hook(point)
+
+
+def set_hook(hook: Hook | None) -> Hook | None:
+    """Calls `hook` at every point from now on; the hook before."""
+    global _hook
+    before, _hook = _hook, hook
+    return before
