@@ -24,7 +24,8 @@ else:
     import tomli as tomllib
 
 ENVIRONMENT_PREFIX = "TIDELINE_"
-NOT_SETTINGS = frozenset({"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG"})  # read elsewhere, before settings are
+# Read elsewhere, before settings are.
+NOT_SETTINGS = frozenset({"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG", "TIDELINE_KILL_AT"})
 
 
 class SettingError(UsageError):

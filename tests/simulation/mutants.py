@@ -265,6 +265,13 @@ MUTANTS = [
         "",
     ),
     Mutant(
+        "ids of a source that is no longer folded are kept",
+        11,
+        "speed_layer.recent",
+        " for source, index in self._indexes.items() if source in sources}",
+        " for source, index in self._indexes.items()}",
+    ),
+    Mutant(
         "a floor falls",
         11,
         HANDOFF,

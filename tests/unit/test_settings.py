@@ -83,7 +83,7 @@ def test_an_unknown_setting_names_the_nearest_one(tmp_path: Path, name: str, clo
 
 def test_an_unknown_variable_names_the_nearest_one() -> None:
     with pytest.raises(SettingError) as caught:
-        load_settings(None, {"TIDELINE_KAFKA_PROT": "1", "TIDELINE_CACHE": "/tmp"})
+        load_settings(None, {"TIDELINE_KAFKA_PROT": "1", "TIDELINE_CACHE": "/tmp", "TIDELINE_KILL_AT": "x"})
     assert caught.value.params["closest"] == "TIDELINE_KAFKA_PORT"
 
 
