@@ -21,7 +21,7 @@ from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 
 log = logging.getLogger(__name__)
-_RETRIES = 3
+RETRIES = 3  # attempts of one run
 
 
 class Locks(Protocol):
@@ -62,7 +62,7 @@ class BatchLayer:
         With the speed layer down it goes on to the end of the log and moves the committed cut (invariant 9); where a
         speed layer starts meanwhile, the run begins again beneath it.
         """
-        for _ in range(_RETRIES):
+        for _ in range(RETRIES):
             try:
                 alone = self.home.locked_by("speed") is None
                 return self._run(full, redecode, self._take_speed_fence() if alone else None)
@@ -72,9 +72,9 @@ class BatchLayer:
                 log.info("beginning the run again: %s", change)
         raise DefinitionSetError(
             "RUN_UNSTABLE",
-            f"definitions or the speed layer changed during each of {_RETRIES} attempts",
+            f"definitions or the speed layer changed during each of {RETRIES} attempts",
             "run the batch layer again",
-            attempts=_RETRIES,
+            attempts=RETRIES,
         )
 
     def _take_speed_fence(self) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from types import SimpleNamespace
 from unittest.mock import patch
 
+from sim_judge import Wrong
 from sim_views import CATALOGS
-from sim_world import World, Wrong
+from sim_world import World
 
 import batch_layer.run
 import speed_layer.layer
@@ -40,6 +41,13 @@ class Choices:
             self._left = list(self._given[len(self.made)]) if len(self.made) < len(self._given) else []
         self.made.append([])
 
+    def pick(self, weights: Sequence[int]) -> int:
+        """An index, as often as it weighs."""
+        if self._given is None:
+            self.made[-1].append(self._random.choices(range(len(weights)), weights)[0])
+            return self.made[-1][-1]
+        return self.draw(len(weights))
+
     def draw(self, below: int) -> int:
         if self._given is None:
             chosen = self._random.randrange(below)
@@ -52,12 +60,12 @@ class Choices:
 
 @dataclass
 class Outcome:
-    """How a schedule ended. `pairs` counts (point, kind of crash)."""
+    """How a schedule ended. `crashes` counts (point, kind of crash)."""
 
     schedule: Schedule
     failure: str | None = None
     hand_offs: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
+    crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     fault: str | None = None
 
@@ -66,35 +74,58 @@ class Outcome:
         return len(self.schedule)
 
 
-def step(world: World, draw: Callable[[int], int]) -> None:
-    """One step: somebody goes on, is killed, or is started, or something happens outside."""
-    choice = draw(200)
-    running = world.processes
-    if choice < 132 and running:
-        # The batch layer takes many steps for a run, and should come through some.
-        batch = [process for process in running if process.name == "batch"]
-        able = batch if batch and choice % 2 else running
-        world.resume(able[draw(len(able))])
-    elif choice < 148:
-        world.start(("speed", "batch")[draw(2)])
-    elif choice < 172:
-        world.produce(1 + draw(5))
-    elif choice < 180 and running:
-        world.kill(running[draw(len(running))])
-    elif choice < 184:
-        world.apply(draw(len(CATALOGS)))
-    elif choice < 186:
-        world.cut_power(1 + draw(3))
-    elif choice < 189:
-        world.start(("speed", "batch")[draw(2)], locked=False)
-    elif choice < 192:
-        world.kafka.topics["t"].skip(draw(2), 1 + draw(3))
-    elif choice < 194:
-        world.expire_records(archived=True)
-    elif choice < 196 and len(world.kafka.topics["t"].ends) < 4 and world.fault is None:
+def _go_on(world: World) -> None:
+    """The batch layer goes on more often: it takes many steps for a run, and should come through some."""
+    batch = [process for process in world.processes if process.name == "batch"]
+    able = batch if batch and world.draw(2) else world.processes
+    if able:
+        world.resume(able[world.draw(len(able))])
+
+
+def _kill(world: World) -> None:
+    if world.processes:
+        world.kill(world.processes[world.draw(len(world.processes))])
+
+
+def _add_partition(world: World) -> None:
+    if len(world.kafka.topics["t"].ends) < 4 and world.fault is None:
         world.kafka.topics["t"].add_partition()
-    elif choice < 198 and world.fault is None and draw(10) == 0:
-        (lambda: world.expire_records(archived=False), world.recreate_topic, world.lose_record)[draw(3)]()
+
+
+def _break(world: World) -> None:
+    """What no installation goes on after without somebody's help; once."""
+    if world.fault is None:
+        faults = (world.lose_records, world.recreate_topic, world.lose_record, world.swap_records)
+        faults[world.draw(len(faults))]()
+
+
+STEPS: dict[Callable[[World], None], int] = {
+    _go_on: 132,
+    lambda world: world.start(("speed", "batch")[world.draw(2)]): 16,
+    lambda world: world.produce(1 + world.draw(5)): 24,
+}
+EVENTS: dict[Callable[[World], None], int] = {
+    _kill: 80,
+    lambda world: world.apply(world.draw(len(CATALOGS) + 3)): 40,
+    lambda world: world.cut_power(1 + world.draw(3)): 20,
+    lambda world: world.start(("speed", "batch")[world.draw(2)], locked=False): 30,
+    lambda world: world.kafka.topics["t"].skip(world.draw(2), 1 + world.draw(3)): 30,
+    lambda world: world.expire_records(): 20,
+    _add_partition: 20,
+    World.read: 20,
+    _break: 2,
+}
+
+
+def weights(draw: Callable[[int], int]) -> list[int]:
+    """How often each kind of step is taken; what happens outside is rare, frequent or left out, by the seed."""
+    often = [10 * weight for weight in STEPS.values()]
+    return often + [weight * (0, 1, 1, 4)[draw(4)] for weight in EVENTS.values()]
+
+
+def step(world: World, kind: int) -> None:
+    """One step: somebody goes on, is killed, or is started, or something happens outside."""
+    (*STEPS, *EVENTS)[kind](world)
 
 
 def settle(world: World) -> None:
@@ -112,7 +143,7 @@ def settle(world: World) -> None:
         for process in list(world.processes):
             if not process.ended:
                 world.resume(process)
-        world.check()
+        world.judge.check(world.store.state)
     raise Wrong(f"no rest after {PATIENCE} steps: {world.ledger}")
 
 
@@ -139,13 +170,14 @@ def run(seed: int | None, schedule: Schedule | None = None) -> Outcome:
     with small():
         world = World(choices.draw)
         length = 200 + choices.draw(300) if schedule is None else len(schedule)
+        often = weights(choices.draw) if schedule is None else [1] * (len(STEPS) + len(EVENTS))
         before = points.set_hook(world.reach)
         failure = None
         try:
             for _ in range(length):
                 choices.next_step()
-                step(world, choices.draw)
-                world.check()
+                step(world, choices.pick(often))
+                world.judge.check(world.store.state)
             if world.fault is None:
                 settle(world)
         except Wrong as wrong:
@@ -156,7 +188,7 @@ def run(seed: int | None, schedule: Schedule | None = None) -> Outcome:
             world.kill_all()
             points.set_hook(before)
     made = choices.made if schedule is None else choices.made[: len(schedule)]
-    return Outcome(made, failure, world.ledger.version.id, world.kills, world.refused, world.fault)
+    return Outcome(made, failure, world.ledger.version.id, world.crashes, world.refused, world.fault)
 
 
 def shorten(schedule: Schedule) -> Schedule:

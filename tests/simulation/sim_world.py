@@ -10,20 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from greenlet import GreenletExit, getcurrent, greenlet
+from sim_judge import Judge, Wrong
 from sim_layers import Disk, SimEngine, SimFolder
-from sim_log import Kafka, Message, between, events
-from sim_views import MEANINGS, Meaning, views
+from sim_log import Kafka, Message
+from sim_views import CATALOGS, views
 
-from batch_layer.run import BatchLayer
+from batch_layer.run import RETRIES, BatchLayer
 from speed_layer.layer import SpeedLayer
 from tideline.apply import register
 from tideline.cut import Cut
-from tideline.definition import ViewDefinition
 from tideline.errors import (
     ChecksumError,
     DefinitionSetError,
@@ -31,22 +29,15 @@ from tideline.errors import (
     GapError,
     MissingViewError,
     OutsideError,
-    ProtocolError,
     TidelineError,
     TopicRecreatedError,
 )
 from tideline.ledger import Ledger
-from tideline.ledger.parts import LogStats
-from tideline.merge import get_row, scan_rows
 from tideline.plans import topics
 from tideline.stores.base import WriteTransaction, is_commit
 from tideline.stores.memory import MemorySnapshot, MemoryStore
 
 KEEP_VERSIONS = 3
-
-
-class Wrong(AssertionError):
-    """An answer that is not the recompute, a refusal without a cause, or a standstill."""
 
 
 class SimStore(MemoryStore):
@@ -72,7 +63,7 @@ class Process:
         self.name = name
         self.locked = locked
         self.at = "start"
-        self.knows = (0, 0)
+        self.knows = (0, 0, 0)
         self.astray = False
         self.failure: BaseException | None = None
         self._greenlet = greenlet(lambda: self._run(body))
@@ -118,17 +109,17 @@ class World:
     disk: Disk = field(default_factory=Disk)
     store: SimStore = field(default_factory=lambda: SimStore(Ledger.create("simulated")))
     processes: list[Process] = field(default_factory=list)
-    kills: Counter[str] = field(default_factory=Counter)
+    crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     fault: str | None = None
     calm: bool = False
     changes: tuple[int, int] = (0, 0)
-    checked: MemorySnapshot | None = None
+    catalogs: tuple[int, int] = (0, 0)
+    held: list[MemorySnapshot] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.history = dict(self.kafka.topics)
+        self.judge = Judge(self.kafka)
         self.wanted: dict[str, str] = {}
-        self._answers: dict[Any, dict[Any, dict[str, Any]]] = {}
         self.apply(0)
 
     @property
@@ -156,7 +147,7 @@ class World:
     def _speed(self, process: Process) -> None:
         layer = SpeedLayer(self.store, SimFolder(self.kafka, self.disk))
         while True:
-            process.knows = self.changes
+            process.knows = *self.changes, self.ledger.fences["speed"]
             names = topics(self.ledger)
             position = self._begin(process, layer.start())
             while topics(self.ledger) == names:
@@ -192,17 +183,17 @@ class World:
     def _batch(self, process: Process) -> None:
         layer = BatchLayer(self.store, self, SimEngine(self.kafka, self.disk, self.store), KEEP_VERSIONS)
         while True:
-            process.knows = self.changes
+            process.knows = *self.changes, self.ledger.fences["speed"]
             choice = self.draw(10)
             try:
                 layer.run(full=choice == 0, redecode=choice == 1)
             except (FenceError, GreenletExit):
                 raise
             except TidelineError as error:
-                self.judge(process, error)
+                self.excuse(process, error)
             process.wait("batch.idle")
 
-    def judge(self, process: Process, error: BaseException) -> None:
+    def excuse(self, process: Process, error: BaseException) -> None:
         """Passes a refusal that the schedule explains; anything else is Wrong."""
         allowed: tuple[type[TidelineError], ...] = (FenceError,)
         if process.astray:
@@ -211,13 +202,15 @@ class World:
             allowed += (TopicRecreatedError, OutsideError)
         if self.fault == "overtaken":
             allowed += (OutsideError,)
-        if self.fault == "lost":
+        if self.fault in ("lost", "swapped"):
             allowed += (ChecksumError,)
         applies, expiries = self.changes
         if process.knows[0] != applies:
             allowed += (DefinitionSetError, MissingViewError)
         if process.knows[1] != expiries:  # what it takes for the archived cut is older, and so are its reads
             allowed += (OutsideError,)
+        if self.ledger.fences["speed"] - process.knows[2] > RETRIES:  # others took it during each attempt
+            allowed += (DefinitionSetError,)
         if not isinstance(error, allowed):
             raise Wrong(f"{process.name} at {process.at}: {type(error).__name__}: {error}") from error
         self.refused[getattr(error, "condition", type(error).__name__)] += 1
@@ -226,23 +219,23 @@ class World:
         """One step of a process; what ends it is judged."""
         process.resume()
         if process.failure is not None:
-            self.judge(process, process.failure)
+            self.excuse(process, process.failure)
         self.processes = [p for p in self.processes if not p.ended]
 
-    def kill(self, process: Process) -> None:
-        self.kills[process.at] += 1
+    def kill(self, process: Process, crash: str = "kill") -> None:
+        self.crashes[process.at, crash] += 1
         process.kill()
         self.processes = [p for p in self.processes if not p.ended]
 
-    def kill_all(self) -> None:
+    def kill_all(self, crash: str = "end") -> None:
         for process in list(self.processes):
-            self.kill(process)
+            self.kill(process, crash)
 
     # What happens outside.
 
     def cut_power(self, commits: int) -> None:
         """Every process ends, and the last commits of the speed layer were not on disk."""
-        self.kill_all()
+        self.kill_all("power cut")
         if self.store.unsynced:
             self.store.state = self.store.unsynced[-min(commits, len(self.store.unsynced))]
             self.store.unsynced = []
@@ -250,7 +243,9 @@ class World:
             raise Wrong(f"{self.wanted} was applied, {self.ledger.wanted} is left of it")
 
     def apply(self, catalog: int) -> None:
-        """A user applies one of the catalogs."""
+        """A user applies one of the catalogs, or beyond them the one before the last: takes a change back."""
+        catalog = catalog if catalog < len(CATALOGS) else self.catalogs[0]
+        self.catalogs = self.catalogs[1], catalog
         meanings = views(catalog)
         sources = {**self.ledger.sources, **{m.source.name: m.source.to_json() for m in meanings}}
         names = [str(source["topic"]) for source in sources.values()]
@@ -283,17 +278,23 @@ class World:
                 self.draw(3) if self.draw(4) == 0 else 0,
             )
 
-    def expire_records(self, archived: bool) -> None:
-        """Retention: Kafka forgets what is archived and committed, or more than that."""
+    def expire_records(self) -> None:
+        """Retention: Kafka forgets what is archived and committed."""
+        self._expire(0)
+
+    def lose_records(self) -> None:
+        """Retention overtakes: Kafka forgets what nobody has read yet."""
+        if self._expire(2):
+            self.fault = "overtaken"
+
+    def _expire(self, more: int) -> bool:
         self.changes = self.changes[0], self.changes[1] + 1
         topic = self.kafka.topics["t"]
         durable = self.store.unsynced[0] if self.store.unsynced else self.store.state
         safe = durable.ledger.archived.least("t", durable.ledger.committed)
         for partition, end in enumerate(topic.ends):
-            upto = safe.offset("t", partition) if archived else min(end, safe.offset("t", partition) + 2)
-            topic.kept[partition] = max(topic.kept[partition], min(upto, end))
-        if not archived and self.kafka.starts(["t"]).least("t", safe) != self.kafka.starts(["t"]):
-            self.fault = "overtaken"
+            topic.kept[partition] = max(topic.kept[partition], min(safe.offset("t", partition) + more, end))
+        return self.kafka.starts(["t"]).least("t", safe) != self.kafka.starts(["t"])
 
     def recreate_topic(self) -> None:
         self.kafka.recreate("t")
@@ -301,90 +302,32 @@ class World:
 
     def lose_record(self) -> None:
         """The archive is about to lose a record that the speed layer has counted."""
-        waiting = between(self.history["t"], "t", self.ledger.archived, self.ledger.committed)
-        if waiting and self.disk.lost is None:
+        if waiting := self._waiting():
             self.disk.lost = waiting[0]
             self.fault = "lost"
 
-    # The judge.
+    def swap_records(self) -> None:
+        """With the power the broker loses the end of its log, of which some was counted, and fills it again."""
+        self.cut_power(1)
+        if waiting := self._waiting():
+            first = waiting[-1]
+            messages = self.kafka.topics["t"].messages[first.partition]
+            for place, message in enumerate(messages):
+                if message.offset >= first.offset:
+                    messages[place] = replace(message, value=message.value + 1)
+                    if message.offset < self.ledger.committed.offset("t", first.partition):
+                        self.judge.swap(message, messages[place])
+            self.fault = "swapped"
 
-    def check(self) -> None:
-        """Compares all that can be answered now with the recompute."""
-        state = self.store.state
-        if state is self.checked:
-            return
-        self.checked = state
-        ledger = state.ledger
-        for name, fingerprint in ledger.live.items():
-            if MEANINGS[fingerprint].view.name != name:
-                raise Wrong(f"{name} is answered by {fingerprint}")
-            self._check_view(state, MEANINGS[fingerprint], ledger.committed, None)
-        for version in ledger.versions:
-            for fingerprint in version.views:
-                self._check_view(state, MEANINGS[fingerprint], version.cut, version.id)
-        self._check_log(ledger)
+    def _waiting(self) -> list[Message]:
+        """What the speed layer has counted, and no archive holds."""
+        table = self.disk.masters.get("t")
+        archived = Cut.from_json(table[-1].metadata["end"]) if table else self.ledger.origin.restrict(["t"])
+        return self.judge.records("t", archived, self.ledger.committed.restrict(["t"]))
 
-    def _check_view(self, state: MemorySnapshot, meaning: Meaning, cut: Cut, version: int | None) -> None:
-        ledger, view = state.ledger, meaning.view
-        floors = (ledger.version if version is None else ledger.find_version(version)).floors
-        floor = floors.get(view.fingerprint)
-        expected = {
-            place: answer
-            for place, answer in self._recompute(meaning, ledger.origin, cut).items()
-            if floor is None or place[1] >= floor
-        }
-        try:
-            found = {
-                (row.key, row.bucket): {
-                    name: measure.present(merged)
-                    for (name, measure), merged in zip(view.measures.items(), row.merged, strict=True)
-                }
-                for row in scan_rows(state, view, version=version)
-            }
-            looked = [get_row(state, view, key, bucket, version) for key, bucket in list(expected)[:1]]
-        except ProtocolError as error:
-            raise Wrong(f"{view.fingerprint} cannot be answered: {error}") from error
-        if found != expected or None in looked:
-            wrong = {place for place in {*found, *expected} if found.get(place) != expected.get(place)}
-            place = min(wrong, key=repr) if wrong else None
-            raise Wrong(
-                f"{view.fingerprint} version {version} at {cut}: {place} is {found.get(place)}, "
-                f"recomputed {expected.get(place)}"
-            )
-
-        records = between(self.history[meaning.source.topic], meaning.source.topic, ledger.origin, cut)
-        refused = sum(map(meaning.refuses, events(meaning.source, records)))
-        counted = ledger.rejects(view.fingerprint) if version is None else self._rejects(ledger, view, version)
-        if counted != refused:
-            raise Wrong(f"{view.fingerprint} version {version} at {cut} rejects {counted} events, recomputed {refused}")
-
-    def _rejects(self, ledger: Ledger, view: ViewDefinition, version: int) -> int:
-        return ledger.find_version(version).rejects.get(view.fingerprint, 0)
-
-    def _recompute(self, meaning: Meaning, origin: Cut, cut: Cut) -> dict[Any, dict[str, Any]]:
-        memo = (meaning.view.fingerprint, origin, cut)
-        if memo not in self._answers:
-            topic = meaning.source.topic
-            groups: dict[Any, list[Message]] = {}
-            for message in events(meaning.source, between(self.history[topic], topic, origin, cut)):
-                if meaning.takes(message):
-                    groups.setdefault(meaning.place(message), []).append(message)
-            self._answers[memo] = {place: meaning.answer(messages) for place, messages in groups.items()}
-        return self._answers[memo]
-
-    def _check_log(self, ledger: Ledger) -> None:
-        """Every record before the committed cut is counted once, and no floor falls."""
-        for older, newer in pairwise(version.floors for version in ledger.versions):
-            if any(newer.get(name, floor) < floor for name, floor in older.items()):
-                raise Wrong(f"a floor fell: {older}, then {newer}")
-        log = ledger.log()
-        for name in topics(ledger):
-            for partition in range(len(self.history[name].ends)):
-                found = log.get(name, {}).get(partition, LogStats())
-                here = between(self.history[name], name, ledger.origin, ledger.committed)
-                checksums = [m.checksum for m in here if m.partition == partition]
-                expected = 0
-                for checksum in checksums:
-                    expected ^= checksum
-                if (found.records, found.checksum) != (len(checksums), expected):
-                    raise Wrong(f"{name}:{partition} counts {found.records} of {len(checksums)} records")
+    def read(self) -> None:
+        """A reader takes a snapshot and holds it, or looks again at one that it holds."""
+        if len(self.held) < 3 or self.draw(2):
+            self.held = [*self.held[-2:], self.store.state]
+        else:
+            self.judge.check(self.held[self.draw(3)])

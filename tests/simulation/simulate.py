@@ -23,20 +23,26 @@ def main() -> int:
     args = parser.parse_args()
     seeds = range(args.first, args.first + args.seeds)
     began = time.monotonic()
-    kills: Counter[str] = Counter()
+    crashes: Counter[tuple[str, str]] = Counter()
+    faults: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     outcomes: list[Outcome] = []
     failed: list[int] = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for seed, outcome in zip(seeds, pool.map(run, seeds, chunksize=20), strict=True):
             outcomes.append(outcome)
-            kills += outcome.kills
+            crashes += outcome.crashes
+            faults[outcome.fault or "none"] += 1
             refused += outcome.refused
             if outcome.failure:
                 failed.append(seed)
                 print(f"seed {seed}: {outcome.failure}", flush=True)
-    for point, count in sorted(kills.items()):
-        print(f"{count:8,} crashes at {point}")
+    kinds = ("kill", "power cut", "end")
+    print(f"{'crashes at':18}" + "".join(f"{kind:>12}" for kind in kinds))
+    for point in sorted({point for point, _ in crashes}):
+        print(f"{point:18}" + "".join(f"{crashes[point, kind]:12,}" for kind in kinds))
+    for fault, count in sorted(faults.items()):
+        print(f"{count:8,} with fault {fault}")
     for condition, count in sorted(refused.items()):
         print(f"{count:8,} refused as {condition}")
     steps = statistics.median(outcome.steps for outcome in outcomes)

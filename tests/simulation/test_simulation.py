@@ -34,15 +34,15 @@ def test_every_answer_at_every_step_is_the_recompute(outcomes: list[Outcome]) ->
 def test_schedules_are_long_and_end_processes_at_every_point(outcomes: list[Outcome]) -> None:
     assert statistics.median(outcome.steps for outcome in outcomes) >= 200
     assert statistics.median(outcome.hand_offs for outcome in outcomes) >= 3
-    killed = {point for outcome in outcomes for point in outcome.kills}
-    assert killed >= POINTS.keys()
-    assert {outcome.fault for outcome in outcomes} == {None, "recreated", "overtaken", "lost"}
+    crashes = {pair for outcome in outcomes for pair in outcome.crashes}
+    assert crashes >= {(point, crash) for point in POINTS for crash in ("kill", "power cut")}
+    assert {outcome.fault for outcome in outcomes} == {None, "recreated", "overtaken", "lost", "swapped"}
 
 
 def test_a_seed_is_the_same_schedule_each_time() -> None:
     first, again = run(3), run(3)
-    assert (first.schedule, first.kills, first.refused) == (again.schedule, again.kills, again.refused)
-    assert run(None, first.schedule).kills == first.kills
+    assert (first.schedule, first.crashes, first.refused) == (again.schedule, again.crashes, again.refused)
+    assert run(None, first.schedule).crashes == first.crashes
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,0 +1,120 @@
+"""The judge: what can be answered in a state of the store is compared with a plain fold of the records."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from sim_log import Kafka, Message, between, events
+from sim_views import MEANINGS, Meaning
+
+from tideline.cut import Cut
+from tideline.definition import ViewDefinition
+from tideline.errors import ProtocolError
+from tideline.ledger import Ledger
+from tideline.ledger.parts import LogStats
+from tideline.merge import get_row, scan_rows
+from tideline.plans import topics
+from tideline.stores.memory import MemorySnapshot
+
+
+class Wrong(AssertionError):
+    """An answer that is not the recompute, a refusal without a cause, or a standstill."""
+
+
+class Judge:
+    """Knows every record as it was when it was first read, whatever becomes of the broker."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._topics = dict(kafka.topics)
+        self._swapped: dict[Message, Message] = {}
+        self._checked: MemorySnapshot | None = None
+        self._answers: dict[Any, dict[Any, dict[str, Any]]] = {}
+
+    def records(self, topic: str, begin: Cut, end: Cut) -> list[Message]:
+        """The records of [begin, end)."""
+        return [self._swapped.get(message, message) for message in between(self._topics[topic], topic, begin, end)]
+
+    def swap(self, counted: Message, found: Message) -> None:
+        """The broker shows `found` where `counted` was read before."""
+        self._swapped[found] = counted
+
+    def check(self, state: MemorySnapshot) -> None:
+        """Compares all that can be answered with the recompute."""
+        if state is self._checked:
+            return
+        self._checked = state
+        ledger = state.ledger
+        for name, fingerprint in ledger.live.items():
+            if MEANINGS[fingerprint].view.name != name:
+                raise Wrong(f"{name} is answered by {fingerprint}")
+            self._check_view(state, MEANINGS[fingerprint], ledger.committed, None)
+        for version in ledger.versions:
+            for fingerprint in version.views:
+                self._check_view(state, MEANINGS[fingerprint], version.cut, version.id)
+        self._check_log(ledger)
+
+    def _check_view(self, state: MemorySnapshot, meaning: Meaning, cut: Cut, version: int | None) -> None:
+        ledger, view = state.ledger, meaning.view
+        floors = (ledger.version if version is None else ledger.find_version(version)).floors
+        floor = floors.get(view.fingerprint)
+        expected = {
+            place: answer
+            for place, answer in self._recompute(meaning, ledger.origin, cut).items()
+            if floor is None or place[1] >= floor
+        }
+        try:
+            found = {
+                (row.key, row.bucket): {
+                    name: measure.present(merged)
+                    for (name, measure), merged in zip(view.measures.items(), row.merged, strict=True)
+                }
+                for row in scan_rows(state, view, version=version)
+            }
+            looked = [get_row(state, view, key, bucket, version) for key, bucket in list(expected)[:1]]
+        except ProtocolError as error:
+            raise Wrong(f"{view.fingerprint} cannot be answered: {error}") from error
+        if found != expected or None in looked:
+            wrong = {place for place in {*found, *expected} if found.get(place) != expected.get(place)}
+            place = min(wrong, key=repr) if wrong else None
+            raise Wrong(
+                f"{view.fingerprint} version {version} at {cut}: {place} is {found.get(place)}, "
+                f"recomputed {expected.get(place)}"
+            )
+
+        records = self.records(meaning.source.topic, ledger.origin, cut)
+        refused = sum(map(meaning.refuses, events(meaning.source, records)))
+        counted = ledger.rejects(view.fingerprint) if version is None else self._rejects(ledger, view, version)
+        if counted != refused:
+            raise Wrong(f"{view.fingerprint} version {version} at {cut} rejects {counted} events, recomputed {refused}")
+
+    def _rejects(self, ledger: Ledger, view: ViewDefinition, version: int) -> int:
+        return ledger.find_version(version).rejects.get(view.fingerprint, 0)
+
+    def _recompute(self, meaning: Meaning, origin: Cut, cut: Cut) -> dict[Any, dict[str, Any]]:
+        memo = (meaning.view.fingerprint, origin, cut)
+        if memo not in self._answers:
+            topic = meaning.source.topic
+            groups: dict[Any, list[Message]] = {}
+            for message in events(meaning.source, self.records(topic, origin, cut)):
+                if meaning.takes(message):
+                    groups.setdefault(meaning.place(message), []).append(message)
+            self._answers[memo] = {place: meaning.answer(messages) for place, messages in groups.items()}
+        return self._answers[memo]
+
+    def _check_log(self, ledger: Ledger) -> None:
+        """Every record before the committed cut is counted once, and no floor falls."""
+        for older, newer in pairwise(version.floors for version in ledger.versions):
+            if any(newer.get(name, floor) < floor for name, floor in older.items()):
+                raise Wrong(f"a floor fell: {older}, then {newer}")
+        log = ledger.log()
+        for name in topics(ledger):
+            for partition in range(len(self._topics[name].ends)):
+                found = log.get(name, {}).get(partition, LogStats())
+                here = self.records(name, ledger.origin, ledger.committed)
+                checksums = [m.checksum for m in here if m.partition == partition]
+                expected = 0
+                for checksum in checksums:
+                    expected ^= checksum
+                if (found.records, found.checksum) != (len(checksums), expected):
+                    raise Wrong(f"{name}:{partition} counts {found.records} of {len(checksums)} records")
