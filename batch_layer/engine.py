@@ -59,11 +59,14 @@ class SparkEngine:
             folded.unpersist()
 
     def remove_dead(self, ledger: Ledger) -> None:
-        """Segments that the ledger does not name, and the tables of views that it does not know."""
+        """Segments that the ledger does not name, and the tables of views that it does not know.
+
+        What was allotted after this ledger belongs to another run, and stays.
+        """
         views = [ViewDefinition.from_json(view) for view in ledger.definitions.values()]
         for view in views:
-            self.segments.remove_dead(view, frozenset(ledger.segments))
-        self.segments.remove_views(views)
+            self.segments.remove_dead(view, frozenset(ledger.segments), ledger.next_segment)
+        self.segments.remove_views(views, ledger.next_segment)
 
 
 class SparkRange:

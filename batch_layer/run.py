@@ -288,6 +288,7 @@ class BatchLayer:
     def _expire(self, ledger: Ledger) -> None:
         reach("expire")
         with self.store.write() as txn:
+            txn.ledger.check_fence("batch", self._token)  # another run may be loading
             collect_garbage(txn)
         self.engine.remove_dead(ledger)
         reach("expire.done")

@@ -86,13 +86,15 @@ class Segments:
         delta_log.sync(table, commit)
         return commit.files
 
-    def remove_dead(self, view: ViewDefinition, live: frozenset[int]) -> None:
+    def remove_dead(self, view: ViewDefinition, live: frozenset[int], before: int) -> None:
         """Deletes a view's segments that nothing names any more, once there are some, and their files an hour later.
+
+        Those of an id from `before` on are left alone.
 
         Delta's own vacuum would take seconds to find what the names of the folders say.
         """
         table = self.table(view)
-        dead = {id: folder for id, folder in _segments_on_disk(table).items() if id not in live}
+        dead = {id: folder for id, folder in _segments_on_disk(table).items() if id not in live and id < before}
         fresh = dead.keys() - self._removed
         if len(fresh) >= _DEAD_SEGMENTS:
             self.spark.sql(f"delete from delta.`{table}` where segment in ({', '.join(map(str, fresh))})")
@@ -103,11 +105,11 @@ class Segments:
             if time.time() - dead[id].stat().st_mtime > _KEEP_FILES:
                 shutil.rmtree(dead[id])
 
-    def remove_views(self, kept: Sequence[ViewDefinition]) -> None:
-        """Removes the tables of views that the ledger no longer knows."""
+    def remove_views(self, kept: Sequence[ViewDefinition], before: int) -> None:
+        """Removes the tables of views that the ledger no longer knows, unless a segment has an id from `before` on."""
         names = {self.table(view).name for view in kept}
         for table in self.folder.iterdir() if self.folder.is_dir() else ():
-            if table.name not in names:
+            if table.name not in names and all(id < before for id in _segments_on_disk(table)):
                 shutil.rmtree(table)
 
 

@@ -223,6 +223,13 @@ MUTANTS = [
         without=("a commit may begin anywhere",),
     ),
     Mutant(
+        "expiring drops what a later run loads",
+        9,
+        RUN,
+        '            txn.ledger.check_fence("batch", self._token)  # another run may be loading\n',
+        "",
+    ),
+    Mutant(
         "a batch run overtakes without taking the speed layer's fence",
         9,
         RUN,

@@ -38,6 +38,7 @@ class Judge:
     def swap(self, counted: Message, found: Message) -> None:
         """The broker shows `found` where `counted` was read before."""
         self._swapped[found] = counted
+        self._answers.clear()
 
     def check(self, state: MemorySnapshot) -> None:
         """Compares all that can be answered with the recompute."""

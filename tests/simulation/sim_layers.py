@@ -218,7 +218,10 @@ class SimEngine:
         yield SimRange(self, fold(plan.views, self._tables[plan.source.name].records(begin, end)))
 
     def remove_dead(self, ledger: Ledger) -> None:
-        self.disk.segments = {id: rows for id, rows in self.disk.segments.items() if id in ledger.segments}
+        kept = {
+            id: rows for id, rows in self.disk.segments.items() if id in ledger.segments or id >= ledger.next_segment
+        }
+        self.disk.segments = kept
 
 
 class SimRange:

@@ -76,10 +76,22 @@ class Outcome:
 
 def _go_on(world: World) -> None:
     """The batch layer goes on more often: it takes many steps for a run, and should come through some."""
-    batch = [process for process in world.processes if process.name == "batch"]
-    able = batch if batch and world.draw(2) else world.processes
+    awake = []
+    for process in world.processes:
+        process.sleeps = max(0, process.sleeps - 1)
+        awake += [] if process.sleeps else [process]
+    batch = [process for process in awake if process.name == "batch"]
+    able = batch if batch and world.draw(2) else awake
     if able:
         world.resume(able[world.draw(len(able))])
+
+
+def _stall(world: World) -> None:
+    """A process stands still for a while, as in a long collection of garbage, and another is started in its place."""
+    if world.processes:
+        process = world.processes[world.draw(len(world.processes))]
+        process.sleeps = world.draw(100)
+        world.start(process.name, locked=False)
 
 
 def _kill(world: World) -> None:
@@ -100,20 +112,21 @@ def _break(world: World) -> None:
 
 
 STEPS: dict[Callable[[World], None], int] = {
-    _go_on: 132,
+    _go_on: 160,
     lambda world: world.start(("speed", "batch")[world.draw(2)]): 16,
     lambda world: world.produce(1 + world.draw(5)): 24,
 }
 EVENTS: dict[Callable[[World], None], int] = {
-    _kill: 80,
-    lambda world: world.apply(world.draw(len(CATALOGS) + 3)): 40,
-    lambda world: world.cut_power(1 + world.draw(3)): 20,
+    _kill: 60,
+    _stall: 30,
+    lambda world: world.apply(world.draw(2 * len(CATALOGS))): 40,
+    lambda world: world.cut_power(1 + world.draw(3)): 15,
     lambda world: world.start(("speed", "batch")[world.draw(2)], locked=False): 30,
     lambda world: world.kafka.topics["t"].skip(world.draw(2), 1 + world.draw(3)): 30,
     lambda world: world.expire_records(): 20,
     _add_partition: 20,
     World.read: 20,
-    _break: 2,
+    _break: 3,
 }
 
 
@@ -169,7 +182,7 @@ def run(seed: int | None, schedule: Schedule | None = None) -> Outcome:
     choices = Choices(seed, schedule)
     with small():
         world = World(choices.draw)
-        length = 200 + choices.draw(300) if schedule is None else len(schedule)
+        length = 300 + choices.draw(300) if schedule is None else len(schedule)
         often = weights(choices.draw) if schedule is None else [1] * (len(STEPS) + len(EVENTS))
         before = points.set_hook(world.reach)
         failure = None

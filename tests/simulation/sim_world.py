@@ -65,6 +65,7 @@ class Process:
         self.at = "start"
         self.knows = (0, 0, 0)
         self.astray = False
+        self.sleeps = 0
         self.failure: BaseException | None = None
         self._greenlet = greenlet(lambda: self._run(body))
 
@@ -236,6 +237,7 @@ class World:
     def cut_power(self, commits: int) -> None:
         """Every process ends, and the last commits of the speed layer were not on disk."""
         self.kill_all("power cut")
+        self.held = []
         if self.store.unsynced:
             self.store.state = self.store.unsynced[-min(commits, len(self.store.unsynced))]
             self.store.unsynced = []
@@ -301,8 +303,8 @@ class World:
         self.fault = "recreated"
 
     def lose_record(self) -> None:
-        """The archive is about to lose a record that the speed layer has counted."""
-        if waiting := self._waiting():
+        """The archive is about to lose a record that the speed layer has counted; one whose id nobody will look for."""
+        if waiting := [message for message in self._waiting() if message.junk]:
             self.disk.lost = waiting[0]
             self.fault = "lost"
 
