@@ -10,7 +10,7 @@ from typing import Any
 
 from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
-from tideline.errors import FenceError
+from tideline.errors import FenceError, TidelineError
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
 from tideline.settings import Settings
@@ -39,24 +39,29 @@ def run_batch(
     with home.lock("batch"), open_applied(home) as store:
         spark = layer_session("tideline-batch", home, settings)
         lock_in_jvm(spark, home, "batch")
-        status = {"ready": True, "bootstrap": bootstrap, "every": every}
-        home.write_status("batch", status)
+        note: dict[str, Any] = {"ready": True, "bootstrap": bootstrap, "every": every, "runs": 0, "failures": 0}
+        home.write_status("batch", note)
         try:
             layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap), settings["batch.keep_versions"])
             while not stopping.is_set():
                 began = time.monotonic()
                 try:
-                    report(layer.run(full, redecode))
+                    done = layer.run(full, redecode)
+                    report(done)
                     full = redecode = False
-                    home.write_status("batch", {**status, "error": None})
-                except FenceError:
-                    raise
+                    last = done or note.get("last_run")
+                    note |= {"error": None, "condition": None, "succeeded_at": time.time(), "last_run": last}
                 except Exception as error:
                     # A schedule outlives a fault outside, such as a broker that is away: the next run goes on.
-                    if every is None:
+                    if every is None or isinstance(error, FenceError):
+                        log.error("the run failed: %s", error, extra=layer.told())
                         raise
-                    log.exception("the run failed; the next one begins as scheduled")
-                    home.write_status("batch", {**status, "error": str(error).splitlines()[0]})
+                    log.exception("the run failed; the next one begins as scheduled", extra=layer.told())
+                    kind = error.condition if isinstance(error, TidelineError) else type(error).__name__
+                    failures = note["failures"] + 1
+                    note |= {"error": (str(error).splitlines() or [kind])[0], "condition": kind, "failures": failures}
+                note["runs"] += 1
+                home.write_status("batch", note)
                 if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
                     break
         finally:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
+from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.responses import (
@@ -26,7 +27,16 @@ from tideline.errors import OutsideError, TidelineError, UsageError
 
 PAGE = Path(__file__).with_name("page")
 MAX_QUERIES = 100
-PATHS = ("/v1/views", "/v1/views/{view}", "/v1/views/{view}/rows", "/v1/query", "/v1/status", "/healthz", "/")
+PATHS = (
+    "/v1/views",
+    "/v1/views/{view}",
+    "/v1/views/{view}/rows",
+    "/v1/query",
+    "/v1/status",
+    "/healthz",
+    "/metrics",
+    "/",
+)
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
@@ -70,6 +80,10 @@ def create_app(reader: Reader) -> FastAPI:
     @app.get("/healthz")
     def health() -> Response:
         return json_response({"ok": True, "committed": reader.ledger().committed.to_json()})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(reader.metrics(), headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
