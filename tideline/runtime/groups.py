@@ -5,13 +5,17 @@ A client of its own, apart from the one in `topics`: whoever waits here keeps no
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaError, NoError
+from kafka.errors import BrokerResponseError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from tideline.cut import Cut
+from tideline.runtime.process import pause
 from tideline.runtime.topics import KafkaFault, reason_of
 
 TIMEOUT = 5.0  # seconds
@@ -28,11 +32,7 @@ class GroupClient:
     def commit(self, group: str, cut: Cut) -> None:
         """Sets the group's offsets to a cut. Raises KafkaFault KAFKA_UNREACHABLE, GROUP_REFUSED."""
         offsets = {TopicPartition(topic, partition): OffsetAndMetadata(o) for topic, partition, o in cut.partitions()}
-        try:
-            results = self._connected().alter_group_offsets(group, offsets)
-        except (KafkaError, OSError, ValueError) as error:
-            self.close()
-            raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=self.bootstrap, reason=reason_of(error)) from error
+        results = self._ask(lambda admin: admin.alter_group_offsets(group, offsets))
         refused = {place: kind for place, kind in results.items() if kind is not NoError}
         for place, kind in refused.items():
             raise KafkaFault(
@@ -46,11 +46,7 @@ class GroupClient:
 
     def committed(self, group: str) -> Cut:
         """The group's offsets; an empty cut for a group that there is not. Raises KafkaFault KAFKA_UNREACHABLE."""
-        try:
-            found = self._connected().list_group_offsets(group)[group]
-        except (KafkaError, OSError, ValueError) as error:
-            self.close()
-            raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=self.bootstrap, reason=reason_of(error)) from error
+        found = self._ask(lambda admin: admin.list_group_offsets(group))[group]
         offsets: dict[str, dict[int, int]] = {}
         for place, entry in found.items():
             offsets.setdefault(place.topic, {})[place.partition] = entry.offset
@@ -67,6 +63,19 @@ class GroupClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _ask(self, question: Callable[[KafkaAdminClient], Any]) -> Any:
+        """Asks again while the broker says that it will know soon: the first group of all makes Kafka's own topic."""
+        deadline = time.monotonic() + self._timeout / 1000
+        while True:
+            try:
+                return question(self._connected())
+            except (KafkaError, OSError, ValueError) as error:
+                soon = isinstance(error, BrokerResponseError) and getattr(error, "retriable", False)
+                if not soon or time.monotonic() > deadline:
+                    self.close()
+                    raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=self.bootstrap, reason=reason_of(error)) from error
+            pause(0.2)
 
     def _connected(self) -> KafkaAdminClient:
         if self._admin is None:
