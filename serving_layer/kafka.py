@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 
 FRESH = 1.0  # seconds for which an answer is used again
-LOOKS = 1000  # that are remembered
+LOOKS = 1000  # that are remembered; then every second one is forgotten, but not the first
 _SAYING = ("kafka", "up", "speed", "batch", "serve")
 
 
@@ -55,7 +54,7 @@ class KafkaProbe:
         self._home = home
         self._lock = threading.Lock()
         self._last: tuple[float, tuple[str, ...], Held] | None = None
-        self._ends: deque[tuple[float, Cut]] = deque(maxlen=LOOKS)
+        self._ends: list[tuple[float, Cut]] = []
         self._asking: Future[Held] | None = None
 
     def look(self, topics: tuple[str, ...], timeout: float) -> Held:
@@ -67,6 +66,8 @@ class KafkaProbe:
                 last = self._last = (time.monotonic(), topics, held)
                 if held.error is None:
                     self._ends.append((last[0], held.ends))
+                    if len(self._ends) > LOOKS:
+                        del self._ends[1::2]
             return last[2]
 
     def glance(self, topics: tuple[str, ...], timeout: float) -> Seen:
