@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cases import SCHEMA, few_views, make_events, make_source
-from exposition import parse
+from exposition import Family, parse
 from faults import Crash, crash_at, do_at
 from installed import Installed
 
@@ -81,7 +81,7 @@ def dead(installed: Installed) -> dict[str, int]:
     """By reason; Prometheus gets them by what stands before the colon."""
     with Reader(installed.home, store=installed.store) as reader:
         found: dict[str, int] = reader.status()["dead_letters"]["events"]
-        told = parse(reader.metrics())["tideline_dead_letters_total"]
+        told = parse(reader.metrics()).get("tideline_dead_letters_total", Family("counter", ""))
     classes: Counter[str] = Counter()
     for reason, count in found.items():
         classes[reason.partition(":")[0]] += count
