@@ -5,6 +5,7 @@ The table's own log is the truth of the archived cut (invariant 4): each commit 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +13,10 @@ from batch_layer.parts import MasterTable
 from tideline.cut import Cut
 from tideline.errors import OutsideError, ProtocolError
 from tideline.points import reach
+from tideline.runtime.logs import fields
 from tideline.source import SourceDefinition
 
+log = logging.getLogger(__name__)
 FORMAT = 1
 CHUNK = 1_000_000  # offsets of one commit
 
@@ -67,8 +70,11 @@ class Master:
         while not begin.reaches(self.topic, end):
             stop = _chunk(self.topic, begin, end)
             metadata = {**self._metadata(begin), "end": begin.advance(stop).to_json()}
-            total += self.table.append(begin, stop, metadata, check)
+            rows = self.table.append(begin, stop, metadata, check)
+            total += rows
             reach("archive.written")
+            told = fields(layer="batch", step="archive", topic=self.topic, rows=rows, begin=begin, cut=stop)
+            log.info("archived %s", self.source.name, extra=told)
             before, begin = begin, self.archived
             if begin == before:
                 raise ProtocolError(

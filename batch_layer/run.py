@@ -17,6 +17,7 @@ from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
+from tideline.runtime.logs import fields
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 
@@ -54,6 +55,7 @@ class BatchLayer:
         self.keep_versions = keep_versions
         self._masters: dict[str, Master] = {}
         self._steps: list[dict[str, Any]] = []
+        self._place: dict[str, Any] = {}
         self._token = 0
 
     def run(self, full: bool = False, redecode: bool = False) -> Mapping[str, Any] | None:
@@ -69,7 +71,7 @@ class BatchLayer:
             except (FenceError, DefinitionSetError) as change:
                 if change.params.get("layer") == "batch":
                     raise
-                log.info("beginning the run again: %s", change)
+                log.info("beginning the run again: %s", change, extra=self.told())
         raise DefinitionSetError(
             "RUN_UNSTABLE",
             f"definitions or the speed layer changed during each of {RETRIES} attempts",
@@ -87,9 +89,11 @@ class BatchLayer:
         started, self._steps = time.time(), []
         with self._step("seal"):
             ledger = self._seal()
+            self._stands(ledger, ledger.sealed)
         cut = ledger.sealed
         if speed_token is not None:
             cut = cut.advance(self._log_end(ledger))
+            self._stands(ledger, cut)
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
         changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
         if ledger.settled and cut == ledger.version.cut and not (full or changed):
@@ -102,6 +106,7 @@ class BatchLayer:
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):
             ledger = self._publish(ledger, cut, computed, speed_token, {"mode": mode, "started_at": started})
+            self._stands(ledger, cut)
         with self._step("expire"):
             self._expire(ledger)
         return self._report(ledger, started)
@@ -113,7 +118,15 @@ class BatchLayer:
         yield step
         step["seconds"] = round(time.monotonic() - began, 3)
         self._steps.append(step)
-        log.info("%s: %s", name, step)
+        log.info("%s is done", name, extra=self.told(step=name, seconds=step["seconds"], rows=step.get("rows")))
+
+    def _stands(self, ledger: Ledger, cut: Cut) -> None:
+        """Notes for the log where the run stands: `cut` is what it is to publish, or has published."""
+        self._place = {"cut": cut, "generation": ledger.open.id, "version": ledger.version.id}
+
+    def told(self, **more: Any) -> dict[str, Any]:
+        """What a line of the log says of where the last run stands."""
+        return fields(layer="batch", **self._place, **more)
 
     def _seal(self) -> Ledger:
         reach("batch.seal")

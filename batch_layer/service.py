@@ -10,7 +10,7 @@ from typing import Any
 
 from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
-from tideline.errors import FenceError
+from tideline.errors import FenceError, TidelineError
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
 from tideline.settings import Settings
@@ -39,26 +39,46 @@ def run_batch(
     with home.lock("batch"), open_applied(home) as store:
         spark = layer_session("tideline-batch", home, settings)
         lock_in_jvm(spark, home, "batch")
-        status = {"ready": True, "bootstrap": bootstrap, "every": every}
-        home.write_status("batch", status)
+        note = {"ready": True, "bootstrap": bootstrap, "every": every}
         try:
             layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap), settings["batch.keep_versions"])
-            while not stopping.is_set():
-                began = time.monotonic()
-                try:
-                    report(layer.run(full, redecode))
-                    full = redecode = False
-                    home.write_status("batch", {**status, "error": None})
-                except FenceError:
-                    raise
-                except Exception as error:
-                    # A schedule outlives a fault outside, such as a broker that is away: the next run goes on.
-                    if every is None:
-                        raise
-                    log.exception("the run failed; the next one begins as scheduled")
-                    home.write_status("batch", {**status, "error": str(error).splitlines()[0]})
-                if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
-                    break
+            keep_running(layer, home, note, full, redecode, stopping, report)
         finally:
             home.clear_status("batch")
             spark.stop()
+
+
+def keep_running(
+    layer: BatchLayer,
+    home: Home,
+    about: Mapping[str, Any],
+    full: bool,
+    redecode: bool,
+    stopping: threading.Event,
+    report: Callable[[Report | None], None],
+) -> None:
+    """The runs of a process, by `about["every"]`; what became of them stands with `about` in HOME/run/batch.json."""
+    every = about["every"]
+    note: dict[str, Any] = {**about, "runs": 0, "failures": 0}
+    home.write_status("batch", note)
+    while not stopping.is_set():
+        began = time.monotonic()
+        try:
+            done = layer.run(full, redecode)
+            report(done)
+            full = redecode = False
+            last = done or note.get("last_run")
+            note |= {"error": None, "condition": None, "succeeded_at": time.time(), "last_run": last}
+        except Exception as error:
+            # A schedule outlives a fault outside, such as a broker that is away: the next run goes on.
+            if every is None or isinstance(error, FenceError):
+                log.error("the run failed: %s", error, extra=layer.told())
+                raise
+            log.exception("the run failed; the next one begins as scheduled", extra=layer.told())
+            kind = error.condition if isinstance(error, TidelineError) else type(error).__name__
+            text = (str(error).splitlines() or [kind])[0]
+            note |= {"error": text, "condition": kind, "failures": note["failures"] + 1}
+        note["runs"] += 1
+        home.write_status("batch", note)
+        if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
+            break

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
+from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.responses import (
@@ -23,10 +24,20 @@ from serving_layer.responses import (
 )
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
+from tideline.runtime.logs import fields
 
 PAGE = Path(__file__).with_name("page")
 MAX_QUERIES = 100
-PATHS = ("/v1/views", "/v1/views/{view}", "/v1/views/{view}/rows", "/v1/query", "/v1/status", "/healthz", "/")
+PATHS = (
+    "/v1/views",
+    "/v1/views/{view}",
+    "/v1/views/{view}/rows",
+    "/v1/query",
+    "/v1/status",
+    "/healthz",
+    "/metrics",
+    "/",
+)
 SECURITY = {
     "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
@@ -37,6 +48,7 @@ log = logging.getLogger(__name__)
 def create_app(reader: Reader) -> FastAPI:
     """The app over a reader, which it does not close."""
     app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None)
+    app.state.reader = reader
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -71,6 +83,10 @@ def create_app(reader: Reader) -> FastAPI:
     def health() -> Response:
         return json_response({"ok": True, "committed": reader.ledger().committed.to_json()})
 
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(reader.metrics(), headers={"Cache-Control": "no-store"}, media_type=MEDIA_TYPE)
+
     @app.get("/", include_in_schema=False)
     def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=SECURITY)
@@ -99,11 +115,20 @@ def _bad_body(message: str, **params: Any) -> UsageError:
     return UsageError("BAD_REQUEST_BODY", message, hint, **params)
 
 
+def _place(request: Request) -> dict[str, Any]:
+    """For the log: the cut that answers end at, where the store can still be read."""
+    try:
+        ledger = request.app.state.reader.ledger()
+    except TidelineError:
+        return fields(layer="serve")
+    return fields(layer="serve", cut=ledger.committed, version=ledger.version.id)
+
+
 async def _tideline_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, TidelineError):
         return await _fault(request, error)
     if is_server_fault(error):
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        log.error("%s %s: %s", request.method, request.url.path, error, extra=_place(request))
     return error_response(error)
 
 
@@ -136,7 +161,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra=_place(request))
     kind = type(error).__name__
     message, hint = "the server failed on this request", "its log says why; please report it"
     return error_response(OutsideError("INTERNAL_FAULT", message, hint, error=kind))

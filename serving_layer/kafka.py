@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass
 
 from tideline.cut import EMPTY_CUT, Cut
@@ -11,6 +12,7 @@ from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 
 FRESH = 1.0  # seconds for which an answer is used again
+LOOKS = 1000  # that are remembered; then every second one is forgotten, but not the first
 _SAYING = ("kafka", "up", "speed", "batch", "serve")
 
 
@@ -24,6 +26,27 @@ class Held:
     ends: Cut = EMPTY_CUT
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What Kafka holds, and how the log's ends looked before: (seconds on the monotonic clock, ends)."""
+
+    held: Held
+    at: float
+    before: tuple[tuple[float, Cut], ...] = ()
+
+    def age(self, topic: str, committed: Cut) -> float | None:
+        """How old, in seconds and at most, the oldest record of a topic is that is not committed; 0 for none.
+
+        Where the log ended at a look that the cut covers, all else came later. Before there is such a look, it is the
+        time since the first one.
+        """
+        if committed.reaches(topic, self.held.ends):
+            return 0.0
+        covered = [at for at, ends in self.before if committed.reaches(topic, ends)]
+        since = max(covered) if covered else self.before[0][0] if self.before else None
+        return None if since is None else self.at - since
+
+
 class KafkaProbe:
     """Looks at the Kafka that the processes of a home say they use."""
 
@@ -31,6 +54,8 @@ class KafkaProbe:
         self._home = home
         self._lock = threading.Lock()
         self._last: tuple[float, tuple[str, ...], Held] | None = None
+        self._ends: list[tuple[float, Cut]] = []
+        self._asking: Future[Held] | None = None
 
     def look(self, topics: tuple[str, ...], timeout: float) -> Held:
         """What Kafka holds of these topics; waits about `timeout` seconds at most."""
@@ -39,7 +64,29 @@ class KafkaProbe:
             if last is None or time.monotonic() - last[0] > FRESH or last[1] != topics:
                 held = _look(bootstrap_of(self._home), topics, timeout, self._home)
                 last = self._last = (time.monotonic(), topics, held)
+                if held.error is None:
+                    self._ends.append((last[0], held.ends))
+                    if len(self._ends) > LOOKS:
+                        del self._ends[1::2]
             return last[2]
+
+    def glance(self, topics: tuple[str, ...], timeout: float) -> Seen:
+        """The same, and how it looked before; never waits for longer, also where a broker takes and never answers."""
+        asking = self._asking
+        if asking is None or asking.done():
+            asking = self._asking = Future()
+            threading.Thread(target=self._answer, args=(asking, topics, timeout), daemon=True).start()
+        try:
+            held = asking.result(timeout)
+        except TimeoutError:
+            held = Held(bootstrap_of(self._home), f"no answer within {timeout:g} s")
+        return Seen(held, time.monotonic(), tuple(self._ends))
+
+    def _answer(self, asking: Future[Held], topics: tuple[str, ...], timeout: float) -> None:
+        try:
+            asking.set_result(self.look(topics, timeout))
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            asking.set_exception(error)
 
 
 def bootstrap_of(home: Home) -> str | None:

@@ -14,6 +14,7 @@ from serving_layer.describe import describe_view
 from serving_layer.find import NotReadyError, check_topics, find_view
 from serving_layer.fold import collect
 from serving_layer.kafka import KafkaProbe
+from serving_layer.metrics import metrics_text
 from serving_layer.plan import Plan, patience, plan_query
 from serving_layer.present import Presenter
 from serving_layer.proof import make_proof
@@ -104,6 +105,12 @@ class Reader:
         """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""
         ledger = self.ledger()
         return read_status(self.home, ledger, self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout))
+
+    def metrics(self, *, timeout: float = 1.0) -> str:
+        """The installation's state in Prometheus' text format; waits `timeout` seconds for Kafka at most."""
+        ledger = self.ledger()
+        usage = self._store.usage() if isinstance(self._store, LmdbStore) else None
+        return metrics_text(self.home, ledger, self._kafka.glance(tuple(sorted(ledger.topic_ids)), timeout), usage)
 
     @contextmanager
     def _reaching(self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]) -> Iterator[Snapshot]:

@@ -83,6 +83,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
 
         config = uvicorn.Config(
             create_app(reader),
+            log_config=None,
             log_level=logging.WARNING,
             access_log=False,
             timeout_graceful_shutdown=GRACE,

@@ -25,7 +25,7 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
     the fewest; below zero, records were lost. Where Kafka does not answer both are null, and `kafka.error`
     says why.
     """
-    layers = {layer: _layer(home, layer) for layer in LAYERS}
+    layers = {layer: layer_status(home, layer) for layer in LAYERS}
     serve = layers["serve"]
     running = all(layers[layer]["ready"] for layer in ("speed", "serve"))
     return {
@@ -46,7 +46,7 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
             for version in ledger.versions
         ],
         "last_batch": None if ledger.last_batch is None else dict(ledger.last_batch),
-        "views": {"live": sorted(ledger.live), "waiting": _waiting(ledger)},
+        "views": {"live": sorted(ledger.live), "waiting": views_waiting(ledger)},
         "events": _by_source(ledger, lambda log: sum(stats.events for stats in log.values())),
         "dead_letters": _by_source(ledger, _dead),
         "duplicates": _by_source(ledger, lambda log: sum(stats.duplicates for stats in log.values())),
@@ -54,12 +54,12 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
     }
 
 
-def _waiting(ledger: Ledger) -> list[str]:
+def views_waiting(ledger: Ledger) -> list[str]:
     """Views that were applied and that the next batch run builds."""
     return sorted(name for name, found in ledger.wanted.items() if ledger.live.get(name) != found)
 
 
-def _layer(home: Home, layer: str) -> Json:
+def layer_status(home: Home, layer: str) -> Json:
     """What a process says of itself, and whether it lives."""
     status = home.read_status(layer)
     if status is None:

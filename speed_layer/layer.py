@@ -20,6 +20,7 @@ from tideline.ledger import Ledger, Log
 from tideline.merge import merge_into
 from tideline.plans import Folded, SourcePlan, topics
 from tideline.points import reach
+from tideline.runtime.logs import fields
 from tideline.stores import Store
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,10 @@ class SpeedLayer:
         reach("speed.start")
         self.check_topics(ledger)
         self.folder.start(ledger)
+        log.info(
+            "the speed layer goes on at its cut",
+            extra=fields(layer="speed", cut=ledger.committed, generation=ledger.open.id, fence=self._token),
+        )
         return ledger.committed
 
     def check_topics(self, ledger: Ledger) -> None:
@@ -98,7 +103,8 @@ class SpeedLayer:
                     reach("speed.commit")
                     states = self._commit(ledger, start, stop, folded)
             except (DefinitionSetError, StaleCommitError) as change:
-                log.info("planning the micro-batch again: %s", change)
+                told = fields(layer="speed", cut=ledger.committed, generation=ledger.open.id)
+                log.info("planning the micro-batch again: %s", change, extra=told)
                 continue
             reach("speed.done")
             self.folder.committed()

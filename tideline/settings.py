@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from tideline.durations import to_micros
 from tideline.errors import Texts, UsageError
+from tideline.runtime.logs import FORMATS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,12 +47,14 @@ class SettingError(UsageError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One row. `kind` is text, integer, duration (text such as 15m) or port (0: any free one)."""
+    """One row. `kind` is text (where there are `choices`, one of them), integer, duration (text such as 15m) or port
+    (0: any free one)."""
 
     name: str
     kind: str
     default: Any
     help: str
+    choices: tuple[str, ...] = ()
 
     @property
     def variable(self) -> str:
@@ -60,6 +63,8 @@ class Setting:
 
     def parse(self, value: Any, where: str) -> Any:
         """The checked value. Raises SettingError BAD_SETTING."""
+        if self.choices and value not in self.choices:
+            raise self._bad(value, where, " or ".join(self.choices))
         if self.kind == "text":
             if isinstance(value, (str, int)) and not isinstance(value, bool):
                 return str(value)
@@ -108,10 +113,17 @@ ROWS: tuple[Setting, ...] = (
         200_000,
         "Most offsets that a micro-batch takes from Kafka.",
     ),
+    Setting(
+        "speed.consumer_group",
+        "text",
+        "auto",
+        "Kafka consumer group that shows the committed cut; auto: `tideline-` and the installation's id; empty: none.",
+    ),
     Setting("batch.every", "duration", "5m", "Time between the starts of two scheduled batch runs."),
     Setting("batch.keep_versions", "integer", 3, "Batch versions that stay readable."),
     Setting("serve.host", "text", "127.0.0.1", "Address that the HTTP API listens on."),
     Setting("serve.port", "port", 8400, "Port of the HTTP API and its page; auto: a free one."),
+    Setting("log.format", "text", "text", "Log lines of the layers: text, or json, one object a line.", FORMATS),
     Setting(
         "spark.driver_memory",
         "text",

@@ -59,10 +59,15 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE)
 class Speed:
     """A speed layer that runs in a thread."""
 
-    def __init__(self, installed: Installed, max_offsets: int) -> None:
+    def __init__(self, installed: Installed, max_offsets: int, on_commit: Callable[[Committed], None]) -> None:
         self.commits: list[Committed] = []
         self.folder = installed.folder()
-        self.layer = SpeedLayer(installed.store, self.folder, self.commits.append)
+
+        def committed(commit: Committed) -> None:
+            self.commits.append(commit)
+            on_commit(commit)
+
+        self.layer = SpeedLayer(installed.store, self.folder, committed)
         self.query = SpeedQuery(self.layer, self.folder, installed.home.tmp, "0 seconds", max_offsets)
         self.error: BaseException | None = None
         self.stopping = threading.Event()
@@ -161,9 +166,11 @@ class Installed:
     # The layers.
 
     @contextmanager
-    def speed(self, max_offsets: int = 100_000) -> Iterator[Speed]:
+    def speed(
+        self, max_offsets: int = 100_000, on_commit: Callable[[Committed], None] = lambda _: None
+    ) -> Iterator[Speed]:
         """A speed layer that runs meanwhile. An error of it that the test did not look at fails the test."""
-        running = Speed(self, max_offsets)
+        running = Speed(self, max_offsets, on_commit)
         with self.home.lock("speed"):
             try:
                 running.start()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cases import SCHEMA, few_views, make_events, make_source
+from exposition import Family, parse
 from faults import Crash, crash_at, do_at
 from installed import Installed
 
@@ -77,9 +78,16 @@ def letters(installed: Installed, **options: Any) -> list[DeadLetter]:
 
 
 def dead(installed: Installed) -> dict[str, int]:
+    """By reason; Prometheus gets them by what stands before the colon."""
     with Reader(installed.home, store=installed.store) as reader:
         found: dict[str, int] = reader.status()["dead_letters"]["events"]
-        return found
+        told = parse(reader.metrics()).get("tideline_dead_letters_total", Family("counter", ""))
+    classes: Counter[str] = Counter()
+    for reason, count in found.items():
+        classes[reason.partition(":")[0]] += count
+    assert {reason: told.value(source="events", reason=reason) for reason in classes} == classes
+    assert len(told.samples) == len(classes)
+    return found
 
 
 def test_every_bad_record_is_a_dead_letter_with_its_reason_before_and_after_it_is_archived(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import nullcontext
 
 import pytest
 from cases import count_events, make_events
 from deltalake import DeltaTable
+from exposition import Family, parse
 from faults import Crash, crash_at
-from installed import Installed
+from installed import Installed, wait_for
 
+from batch_layer.service import keep_running
+from serving_layer.reader import Reader
 from tideline import delta_log
 from tideline.cut import Cut
 from tideline.errors import ChecksumError
@@ -128,3 +132,21 @@ def test_an_archive_that_is_not_what_was_folded_is_never_published(
         assert (caught.value.params["topic"], caught.value.params["partition"]) == (installed.topic, 1)
         assert installed.ledger.version.id == 0
         assert installed.wrong() == []
+        told = scheduled(installed, **options)
+    assert told["tideline_batch_error"].value(condition="CHECKSUM") == 1
+    assert told["tideline_batch_failures_total"].value() == told["tideline_batch_runs_total"].value() == 1
+
+
+def scheduled(installed: Installed, redecode: bool = False) -> dict[str, Family]:
+    """What Prometheus sees of a batch layer with a schedule after its first run."""
+    stopping, note = threading.Event(), {"ready": True, "bootstrap": installed.bootstrap, "every": 600.0}
+    args = (installed.batch_layer, installed.home, note, redecode, redecode, stopping, lambda report: None)
+    thread = threading.Thread(target=keep_running, args=args)
+    thread.start()
+    try:
+        wait_for(lambda: (installed.home.read_status("batch") or {}).get("runs"), "a run has ended")
+        with Reader(installed.home, store=installed.store) as reader:
+            return parse(reader.metrics(timeout=10))
+    finally:
+        stopping.set()
+        thread.join()

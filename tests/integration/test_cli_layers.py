@@ -14,8 +14,13 @@ from urllib.request import urlopen
 
 import pytest
 from command import Up, processes_of, up
+from exposition import parse
 from installed import wait_for
 
+import tideline
+from serving_layer.metrics import METRICS
+from tideline.cut import Cut
+from tideline.runtime.groups import GroupClient
 from tideline.simulate import shop_catalog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -29,9 +34,11 @@ KINDS = ("browse", "cart", "purchase")
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """The shop's installation, with a batch run every ten seconds."""
+    """The shop's installation, with a batch run every ten seconds, and its logs as JSON."""
     folder = tmp_path_factory.mktemp("up")
-    with up(folder, Path(shop_catalog.__file__), "--every", "10s") as running:
+    (folder / "conf.toml").write_text('[log]\nformat = "json"\n')
+    options = ("--every", "10s", "--config", str(folder / "conf.toml"))
+    with up(folder, Path(shop_catalog.__file__), *options) as running:
         yield running
 
 
@@ -114,6 +121,25 @@ def test_it_answers_what_was_sent_and_says_how_it_is(shop: Up, sent: list[Any], 
     assert "last batch" in table.out
 
 
+def test_prometheus_and_lag_tools_see_the_same(shop: Up, sent: list[Any]) -> None:
+    status = wait_for(lambda: caught_up(shop) and shop.status(), "nothing moves", BOUND)
+    with urlopen(f"{status['api']}/metrics", timeout=10) as answer:
+        found = parse(answer.read().decode())
+    absent = {"tideline_batch_error", "tideline_dead_letters_total"}  # none yet
+    assert set(found) == {metric.name for metric in METRICS} - absent
+    assert sum(found["tideline_events_total"].samples.values()) == len(sent)
+    assert sum(found["tideline_lag_events"].samples.values()) == found["tideline_lag_seconds"].value(topic="shop") == 0
+    for layer in ("speed", "batch", "serve"):
+        assert found["tideline_layer_up"].value(layer=layer) == 1
+    assert found["tideline_layer_ready"].value(layer="speed") == found["tideline_kafka_up"].value() == 1
+    steps = {dict(labels)["step"] for _, labels in found["tideline_batch_step_duration_seconds"].samples}
+    assert steps == {"seal", "archive", "compute", "publish", "expire"}
+    assert found["tideline_batch_interval_seconds"].value() == 10
+    with tideline.open(shop.home) as reader, GroupClient(status["kafka"]["bootstrap"]) as client:
+        group = f"tideline-{reader.ledger().installation[:8]}"
+        wait_for(lambda: client.committed(group) == reader.ledger().committed, "the group is at the cut", 30)
+
+
 def test_a_speed_layer_that_is_killed_in_mid_stream_changes_no_answer(
     shop: Up, sent: list[Any], tmp_path: Path
 ) -> None:
@@ -165,3 +191,32 @@ def test_it_stops_on_sigterm_and_leaves_no_process(shop: Up, sent: list[Any]) ->
     assert by_kind(shop) == expected(sent), "the store answers without them"
     status = shop.status()
     assert (status["ready"], status["api"]) == (False, None)
+
+
+STEPS = ("seal", "archive", "compute", "publish", "expire")
+
+
+def test_each_line_of_the_logs_is_an_object_that_says_where_the_log_stands(shop: Up) -> None:
+    """But for what a JVM prints past its logging: a warning as it starts, the end of a thread."""
+    lines: dict[str, list[Any]] = {}
+    for layer in ("speed", "batch", "serve"):
+        text = (shop.home / "run" / "logs" / f"{layer}.log").read_text("utf-8")
+        lines[layer] = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines[layer])
+        rest = [line for line in text.splitlines() if not line.startswith("{")]
+        own = ("tideline", "speed_layer", "batch_layer", "serving_layer")
+        assert not [line for line in rest if any(name in line for name in own)], layer
+    commits = [line for line in lines["speed"] if line["message"] == "committed"]
+    starts = [line for line in lines["speed"] if "fence" in line]
+    assert starts
+    assert commits
+    for line in (*commits, *starts):
+        assert Cut.parse(line["cut"]).topics() == ("shop",)
+        assert line.keys() >= {"layer", "generation"}
+    steps = [line for line in lines["batch"] if line.get("step") in STEPS and "seconds" in line]
+    assert {line["step"] for line in steps} == set(STEPS)
+    for line in steps:
+        assert line.keys() >= {"cut", "generation", "version", "layer"}
+        assert Cut.parse(line["cut"]).topics() == ("shop",)
+    versions = [line["version"] for line in steps if line["step"] == "publish"]
+    assert versions == list(range(1, len(versions) + 1))

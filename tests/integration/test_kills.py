@@ -18,6 +18,7 @@ from installed import wait_for
 import tideline as tl
 from tideline.cut import Cut
 from tideline.oracle import verify
+from tideline.runtime.groups import GroupClient
 from tideline.runtime.topics import log_end_offsets
 from tideline.simulate import shop_catalog
 from tideline.simulate.shop import Shop, run_shop
@@ -77,6 +78,9 @@ def test_ten_kills_of_the_speed_layer_change_no_answer(kafka: str, tmp_path: Pat
         with speed(tmp_path, kafka):
             end = Cut(log_end_offsets(kafka, ["shop"]))
             wait_for(lambda: reader.ledger().committed.covers(end), "all is committed", 120)
+            with GroupClient(kafka) as client:
+                group = f"tideline-{reader.ledger().installation[:8]}"
+                wait_for(lambda: client.committed(group) == reader.ledger().committed, "lag tools see it", 30)
         assert reader.ledger().fences["speed"] == KILLS + 1
     report = verify(tmp_path, bootstrap=kafka)
     assert report.ok, report.to_text()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
+import socket
+import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from cases import count_events, encode, few_views, make_events, make_source, make_views
@@ -11,9 +16,13 @@ from installed import Installed, wait_for
 from kafka import KafkaProducer
 from pyspark.sql import DataFrame
 
-from speed_layer.layer import SpeedLayer
+from speed_layer.layer import Committed, SpeedLayer
+from speed_layer.mirror import GroupMirror, group_name
+from speed_layer.service import Progress
 from tideline.cut import Cut
 from tideline.errors import FenceError, GapError, TopicRecreatedError
+from tideline.runtime.groups import GroupClient
+from tideline.runtime.logs import JsonFormatter
 from tideline.runtime.topics import create_topic, delete_topic
 from tideline.spark.events import kafka_options
 
@@ -232,3 +241,50 @@ def test_of_two_speed_layers_the_older_one_is_refused(applied: Installed) -> Non
     newer.process(kafka_rows(applied), start, end)
     assert applied.ledger.committed == end
     assert applied.wrong() == []
+
+
+def test_the_consumer_group_follows_the_committed_cut_and_is_in_nobodys_way(
+    applied: Installed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Over restarts, with a group that somebody moved, and with a Kafka that takes and never answers."""
+    caplog.set_level(logging.INFO, "speed_layer")
+    group = group_name("auto", applied.ledger.installation)
+    assert group == f"tideline-{applied.ledger.installation[:8]}"
+    with GroupClient(applied.bootstrap) as client:
+        for number in range(2):
+            with GroupMirror(applied.bootstrap, group, lambda: applied.ledger.committed, every=0.1) as mirror:
+                progress = Progress(applied.home, applied.store, applied.bootstrap, mirror)
+                with applied.speed(max_offsets=20, on_commit=progress.committed) as speed:
+                    applied.send(make_events(80, 70 + number, first=80 * number))
+                    applied.wait_committed()
+                    wait_for(lambda: client.committed(group) == applied.ledger.committed, "the group is at the cut")
+                assert progress.cycles == len(speed.commits) >= 4
+            lines = [record for record in caplog.records if record.getMessage() == "committed"]
+            assert all(later.created - earlier.created > 4.9 for earlier, later in pairwise(lines)), "not each commit"
+            told = [json.loads(JsonFormatter().format(line)) for line in lines]
+            assert 0 < sum(line["commits"] for line in told) <= progress.cycles
+            assert Cut.parse(told[-1]["cut"]).covers(Cut.parse(told[0]["cut"]))
+            caplog.clear()
+            client.commit(group, Cut({applied.topic: {0: 1, 1: 1}}))
+            assert applied.wrong() == [], "nobody reads the group"
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            took: list[float] = []
+
+            def timed(commit: Committed) -> None:
+                began = time.monotonic()
+                mirror.moved()
+                took.append(time.monotonic() - began)
+
+            with GroupMirror(address, group, lambda: applied.ledger.committed, every=0.01) as mirror:
+                with applied.speed(max_offsets=20, on_commit=timed):
+                    applied.send(make_events(60, 72, first=160))
+                    applied.wait_committed()
+                wait_for(lambda: "stays behind" in caplog.text, "the log says so", 30)
+                ending = time.monotonic()
+            assert time.monotonic() - ending < 4
+        assert max(took) < 0.5
+        assert caplog.text.count("stays behind") == 1
+        assert applied.wrong() == []

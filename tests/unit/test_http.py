@@ -20,6 +20,8 @@ from serving_case import Installation, installed, naive, running
 from serving_layer.app import PATHS, create_app
 from serving_layer.reader import Reader
 from serving_layer.responses import STATUS_OF_CONDITION
+from tideline.cut import Cut
+from tideline.runtime.logs import JsonFormatter
 from tideline.stores.lmdb import LmdbStore
 
 
@@ -270,7 +272,7 @@ def test_a_fault_of_our_own_has_the_same_shape(home: Path, installation: Install
     error(response, 500, "INTERNAL_FAULT")
 
 
-def test_a_missing_segment_is_a_fault_that_names_it(tmp_path: Path) -> None:
+def test_a_missing_segment_is_a_fault_that_names_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with LmdbStore.open(tmp_path, create=True) as store:
         installed(store, 30)
         with store.write() as txn:
@@ -278,6 +280,10 @@ def test_a_missing_segment_is_a_fault_that_names_it(tmp_path: Path) -> None:
         with Reader(tmp_path) as reader, running(create_app(reader)) as url:
             response = httpx.get(f"{url}/v1/views/totals/rows")
     assert error(response, 500, "MISSING_SPACE")["space"].startswith("s")
+    (record,) = (record for record in caplog.records if record.name == "serving_layer.app")
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["condition"], line["layer"]) == ("MISSING_SPACE", "serve")
+    assert Cut.parse(line["cut"]).topics() == ("sales",)
 
 
 def test_every_status_code_is_in_one_table() -> None:

@@ -76,9 +76,10 @@ def test_what_dies_is_started_again() -> None:
     assert "SIGKILL" in lines[0]
 
 
-def test_what_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["tideline: the port is taken", '{"message": "tideline: the port is taken"}'])
+def test_what_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path, words: str) -> None:
     log = tmp_path / "worker.log"
-    code = "import sys; print('noise'); sys.exit('tideline: the port is taken')"
+    code = f"import sys; print('noise'); sys.exit({words!r})"
     with pytest.raises(ServiceError) as caught, Supervisor(policy=quick) as supervisor:
         supervisor.add(Service(python("worker", code, log)))
         supervisor.watch(timeout=30)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tideline.cli.options import Commands, add_bootstrap, add_command, settings_of
+from tideline.cli.options import Commands, add_bootstrap, add_command, logged_settings, settings_of
 from tideline.durations import to_micros
 from tideline.runtime.home import Home
+from tideline.runtime.logs import announce
 
 
 def register(commands: Commands) -> None:
@@ -31,38 +30,26 @@ def register(commands: Commands) -> None:
     conf.add_argument("--to", metavar="FILE", help="write it there instead")
 
 
-def start_logging() -> None:
-    """Tideline's own log lines on stderr, others' only from WARNING on."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    for name in ("tideline", "speed_layer", "batch_layer"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    logging.getLogger("kafka").setLevel(logging.ERROR)
-
-
 def run_speed(args: argparse.Namespace) -> None:
     from speed_layer.service import run_speed
     from tideline.runtime.installation import find_bootstrap, stop_on_signals
 
-    start_logging()
-    settings, home = settings_of(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
-    run_speed(home, settings, find_bootstrap(home, settings), stop_on_signals(), lambda line: print(line, flush=True))
+    settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
+    run_speed(home, settings, find_bootstrap(home, settings), stop_on_signals(), announce)
 
 
 def run_batch(args: argparse.Namespace) -> None:
     from batch_layer.service import run_batch
     from tideline.runtime.installation import find_bootstrap
 
-    start_logging()
-    settings, home = settings_of(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
+    settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
     every = to_micros(args.every) / 1e6 if args.every else None
 
     def report(found: Mapping[str, Any] | None) -> None:
         if args.output == "json":
             print(json.dumps(found), flush=True)
         else:
-            print(describe(found), flush=True)
+            announce(describe(found))
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave(home))

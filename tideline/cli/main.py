@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import logging
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from tideline.errors import EXIT_DONE, EXIT_OUTSIDE, EXIT_USAGE, OutsideError, TidelineError, UsageError
+from tideline.runtime.logs import fields, is_json
 
 MODULES = (
     "tideline.cli.query",
@@ -108,14 +110,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # --help and --version
         return end.code if isinstance(end.code, int) else EXIT_USAGE if end.code else EXIT_DONE
     except Exception as error:  # noqa: BLE001 - exit code 1 would say that the answer is no
-        traceback.print_exc()
-        return _report(OutsideError("INTERNAL_FAULT", f"{type(error).__name__}: {error}", "please report this"), words)
+        if not is_json():
+            traceback.print_exc()
+        fault = OutsideError("INTERNAL_FAULT", f"{type(error).__name__}: {error}", "please report this")
+        fault.__cause__ = error
+        return _report(fault, words)
 
 
 def _report(error: TidelineError, words: Sequence[str]) -> int:
     if _wants_json(words):
         print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
-    print(f"tideline: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    line = f"tideline: {' '.join(str(error).split())}"
+    if is_json():
+        logging.getLogger("tideline").error(line, exc_info=error.__cause__, extra=fields(error=error))
+    else:
+        print(line, file=sys.stderr, flush=True)
     return error.exit_code
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from tideline.runtime.logs import start_logging
 from tideline.settings import Settings, load_settings
 
 FORMATS = ("table", "json", "csv", "arrow")
@@ -42,6 +43,13 @@ def add_output(parser: argparse.ArgumentParser, formats: Sequence[str] = FORMATS
 def settings_of(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings under `--config`, the environment and `overrides`. Raises SettingError."""
     return load_settings(args.config, overrides=overrides)
+
+
+def logged_settings(args: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of a command that goes on for long, which logs from here on as they say."""
+    settings = settings_of(args, overrides)
+    start_logging(settings["log.format"])
+    return settings
 
 
 def add_bootstrap(parser: argparse.ArgumentParser) -> None:

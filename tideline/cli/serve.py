@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tideline.cli.options import Commands, add_command, settings_of
+from tideline.cli.options import Commands, add_command, logged_settings
 
 
 def register(commands: Commands) -> None:
@@ -16,6 +16,7 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     from serving_layer.server import serve
     from tideline.runtime.home import Home
+    from tideline.runtime.logs import announce
 
-    settings = settings_of(args, {"serve.host": args.host, "serve.port": args.port})
-    serve(Home(args.home), settings["serve.host"], settings["serve.port"], lambda line: print(line, flush=True))
+    settings = logged_settings(args, {"serve.host": args.host, "serve.port": args.port})
+    serve(Home(args.home), settings["serve.host"], settings["serve.port"], announce)

@@ -17,6 +17,7 @@ from typing import IO, Any, ClassVar
 from tideline.errors import OutsideError, Texts
 
 MINIMUM_FREE = 100 << 20  # bytes
+_STARTED = time.time()  # of this process, or nearly so
 
 
 class HomeError(OutsideError):
@@ -123,11 +124,12 @@ class Home:
         return None
 
     def write_status(self, layer: str, status: Mapping[str, Any]) -> None:
-        """Replace `run/<layer>.json` at once; `pid` and `at` (seconds since epoch) are added."""
+        """Replace `run/<layer>.json` at once; `pid`, `at` and `started_at` (seconds since epoch) are added."""
         path = self.run / f"{layer}.json"
         scratch = path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            scratch.write_text(json.dumps({"pid": os.getpid(), "at": time.time(), **status}), "utf-8")
+            own = {"pid": os.getpid(), "at": time.time(), "started_at": _STARTED}
+            scratch.write_text(json.dumps({**own, **status}), "utf-8")
             os.replace(scratch, path)
         except OSError as error:
             raise self._fault(error) from error

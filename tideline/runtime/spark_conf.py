@@ -16,7 +16,7 @@ from tideline.settings import Settings
 from tideline.spark.session import spark_defaults
 
 LOG_SETTINGS = Path(__file__).with_name("spark-log4j2.properties")
-_JAVA_OPTIONS = ("-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={LOG_SETTINGS.as_uri()}")
+JSON_LOG_SETTINGS = LOG_SETTINGS.with_name("spark-log4j2-json.properties")  # laid over the others
 # For small data and many plans, where the optimising compiler costs more than it gives. The quick one alone would have
 # a code cache of 48 MB, which Spark's generated code fills.
 _QUICK_COMPILER = ("-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=240m")
@@ -26,11 +26,16 @@ def spark_settings(home: Home, settings: Settings, brief: bool = False) -> dict[
     """Every Spark setting by name; `brief` is for seconds of work. Raises JarError, JavaError."""
     jars = [str(jar) for jar in spark_jars()]
     chosen = spark_defaults(settings["spark.cores"], settings["spark.driver_memory"], jars) | {
-        "spark.driver.extraJavaOptions": " ".join((*_JAVA_OPTIONS, *(_QUICK_COMPILER if brief else ()))),
+        "spark.driver.extraJavaOptions": " ".join((*_java_options(settings), *(_QUICK_COMPILER if brief else ()))),
         "spark.local.dir": str(home.tmp),
         "spark.sql.warehouse.dir": str(home.tmp / "warehouse"),
     }
     return chosen | settings.spark
+
+
+def _java_options(settings: Settings) -> tuple[str, ...]:
+    files = (LOG_SETTINGS, JSON_LOG_SETTINGS) if settings["log.format"] == "json" else (LOG_SETTINGS,)
+    return "-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={','.join(file.as_uri() for file in files)}"
 
 
 def properties_text(properties: Mapping[str, str]) -> str:

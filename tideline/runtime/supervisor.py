@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, ClassVar
 
 from tideline.errors import EXIT_USAGE, OutsideError, Texts
+from tideline.runtime.logs import said
 from tideline.runtime.process import ChildProcess, Command
 
 _TICK = 0.1  # seconds
@@ -212,6 +213,6 @@ def _last_line(command: Command) -> str:
         return "it has no log"
     with command.log.open("rb") as file:
         file.seek(max(0, command.log.stat().st_size - 20_000))
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [said(line) for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     own = [line.removeprefix("tideline: ") for line in lines[-20:] if line.startswith("tideline: ")]
     return (own or lines or ["it said nothing"])[-1][:300]

@@ -54,6 +54,10 @@ class KafkaFault(OutsideError):
             "Kafka at {bootstrap} refused topic {topic}: {reason}",
             "choose another topic name or settings",
         ),
+        "GROUP_REFUSED": (
+            "Kafka at {bootstrap} refused the offset of {topic} partition {partition} in group {group}: {reason}",
+            "let no consumer join that group, or choose another with speed.consumer_group",
+        ),
     }
 
 
@@ -87,7 +91,7 @@ def create_topic(
         except (ValueError, BrokerResponseError) as error:
             if getattr(error, "retriable", False):
                 raise
-            raise KafkaFault("TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason=_reason(error)) from error
+            raise KafkaFault("TOPIC_REFUSED", bootstrap=bootstrap, topic=name, reason=reason_of(error)) from error
 
     _ask(bootstrap, create, timeout)
     return topic_ids(bootstrap, [name], timeout)[name]
@@ -178,7 +182,7 @@ def _ask(bootstrap: str, question: Callable[[KafkaAdminClient], T], timeout: flo
                 raise
             forget(bootstrap)
             if time.monotonic() >= deadline - 0.2:
-                raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=bootstrap, reason=_reason(error)) from error
+                raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=bootstrap, reason=reason_of(error)) from error
         _pause(0.2)
 
 
@@ -213,7 +217,7 @@ def _forget_all() -> None:
             forget(bootstrap)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """One line: kafka-python appends whole requests and responses to its texts."""
     told = re.search(r"error_message=(\"[^\"]+\"|'[^']+')", str(error))
     if told:

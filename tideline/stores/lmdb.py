@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,16 @@ FIRST_SLOTS = 512
 SPARE_SLOTS = 256
 MAX_READERS = 1024
 READER_CHECK_EVERY = 64
+
+
+@dataclass(frozen=True)
+class StoreUsage:
+    """Bytes on disk, bytes of the map that were ever filled, the map's size, slots of readers in use."""
+
+    size: int
+    used: int
+    map_size: int
+    readers: int
 
 
 class LmdbStore:
@@ -170,6 +181,15 @@ class LmdbStore:
         self._check_use()
         with self._faults():
             self._env.sync(True)
+
+    def usage(self) -> StoreUsage:
+        """How much room the store takes and has."""
+        self._check_use()
+        with self._faults(OSError):
+            told = self._env.info()
+            size = os.stat(os.path.join(self.path, "data.mdb")).st_blocks * 512
+            used = (told["last_pgno"] + 1) * self._env.stat()["psize"]
+        return StoreUsage(size, used, told["map_size"], told["num_readers"])
 
     def close(self) -> None:
         """Ends one use; the environment closes with the last."""
