@@ -12,6 +12,7 @@ from tideline.definition import ViewDefinition
 from tideline.delta_log import commits
 from tideline.errors import UsageError
 from tideline.ledger import Ledger
+from tideline.narrowing import Narrower, narrower
 from tideline.runtime.topics import create_topic, log_start_offsets
 from tideline.source import SourceDefinition
 from tideline.stores import Store
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """One line of a plan: what happens to a source or view. `action` is build, rebuild, update, keep or drop."""
+    """One line of a plan: what happens to a source, column or view.
+
+    `action` is build, rebuild, update, keep, drop, retry or, of a column, narrow.
+    """
 
     kind: str
     name: str
@@ -43,6 +47,10 @@ def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
         if before is not None and SourceDefinition.from_json(before) != source:
             action, why = "rebuild", "its declaration changed: the next batch run decodes the master again"
         changes.append(Change("source", name, action, why))
+        changes += [
+            Change("column", f"{name}.{loss.column}", "narrow", f"{loss}: refused without --accept-narrower")
+            for loss in _losses(ledger, source)
+        ]
     for name in ledger.sources:
         if name not in resolved.sources:
             changes.append(Change("source", name, "keep", "not in the catalog: its records go on to be archived"))
@@ -52,6 +60,11 @@ def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
         Change("view", name, "drop", "not in the catalog") for name in ledger.wanted if name not in resolved.views
     ]
     return changes
+
+
+def _losses(ledger: Ledger, source: SourceDefinition) -> list[Narrower]:
+    before = ledger.sources.get(source.name)
+    return [] if before is None else narrower(SourceDefinition.from_json(before), source)
 
 
 def _view_change(ledger: Ledger, view: ViewDefinition) -> tuple[str, str]:
@@ -69,15 +82,24 @@ def _kept(view: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(view[name] for name in ("answers", "keep"))
 
 
-def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: int, master: Path) -> list[Change]:
+def apply_catalog(
+    store: Store,
+    resolved: Resolved,
+    bootstrap: str,
+    partitions: int,
+    master: Path,
+    accept_narrower: bool = False,
+) -> list[Change]:
     """Registers a catalog, making the topics that do not exist; what changed.
 
     Sources that the catalog leaves out stay. The next seal brings it into force; on an empty installation that is
-    now. Raises KafkaFault, TopicRecreatedError, UsageError TOPIC_CHANGED.
+    now. Raises KafkaFault, TopicRecreatedError, UsageError TOPIC_CHANGED, COLUMN_DROPPED, COLUMN_NARROWER.
     """
     with store.snapshot() as snapshot:
         kept = {name: source for name, source in snapshot.ledger.sources.items() if name not in resolved.sources}
         _refuse_other_topics(snapshot.ledger, resolved)
+        if not accept_narrower:
+            _refuse_losses(snapshot.ledger, resolved)
     topics = sorted({source.topic for source in resolved.sources.values()} | {str(s["topic"]) for s in kept.values()})
     ids = {topic: create_topic(bootstrap, topic, partitions) for topic in topics}
     origin = Cut(log_start_offsets(bootstrap, topics))
@@ -120,6 +142,25 @@ def _refuse_other_topics(ledger: Ledger, resolved: Resolved) -> None:
                 source=name,
                 topic=source.topic,
                 known=before["topic"],
+            )
+
+
+def _refuse_losses(ledger: Ledger, resolved: Resolved) -> None:
+    """Raises UsageError where a known source drops a column, or gives it a type that takes fewer values."""
+    for source in resolved.sources.values():
+        losses = _losses(ledger, source)
+        if losses:
+            first = losses[0]
+            raise UsageError(
+                first.condition,
+                f"source {source.name}: {'; '.join(map(str, losses))}",
+                "keep the column as it was, and declare the new one beside it under another name; or apply with "
+                "--accept-narrower: the master keeps every record whole, so a later apply can take it back",
+                source=source.name,
+                column=first.column,
+                before=first.before.sql,
+                now=None if first.now is None else first.now.sql,
+                columns=[loss.column for loss in losses],
             )
 
 
