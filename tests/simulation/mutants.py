@@ -119,8 +119,8 @@ MUTANTS = [
         "what is archived beyond the cut is computed too",
         4,
         RUN,
-        "        with self.engine.fold(plan, begin, cut) as folded:\n            computed",
-        "        with self.engine.fold(plan, begin, cut.advance(ledger.archived)) as folded:\n            computed",
+        "        with self.engine.fold(plan, begin, end) as folded:\n            log",
+        "        with self.engine.fold(plan, begin, end.advance(ledger.archived)) as folded:\n            log",
     ),
     Mutant(
         "published generations do not expire",
@@ -288,11 +288,11 @@ MUTANTS = [
         without=("a floor falls",),
     ),
     Mutant(
-        "a full run forgets the rejects before it",
+        "a run forgets the rejects before it",
         11,
         RUN,
-        "                computed.rejects[view.fingerprint] = old + ",
-        "                computed.rejects[view.fingerprint] = ",
+        "computed.rejects = add_counts(computed.rejects, folded.rejects)",
+        "computed.rejects = {**computed.rejects, **folded.rejects}",
     ),
     Mutant(
         "a publish is no more durable than a commit",

@@ -1,0 +1,174 @@
+"""Schemas and definitions that change while the layers run and readers read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cases import SCHEMA, Answers, Fact, count_events, few_views, make_events, make_source, make_views, naive_answers
+from installed import Installed
+
+from serving_layer.reader import Reader
+from tideline import Count, Sum, View
+from tideline.apply import apply_catalog, plan_changes
+from tideline.cut import Cut
+from tideline.errors import UsageError
+
+Recompute = Callable[[list[Fact]], Answers]
+
+
+@contextmanager
+def reading(installed: Installed, view: str, *recomputes: Recompute) -> Iterator[None]:
+    """Reads a view all the time; each answer must be one of the recomputes at its cut, and each must be seen."""
+    stopping = threading.Event()
+    found: list[tuple[Cut, Answers]] = []
+
+    def read() -> None:
+        while not stopping.wait(0.02):
+            cut, answers = installed.look(view)
+            if not found or found[-1] != (cut, answers[view]):
+                found.append((cut, answers[view]))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(30)
+    seen = set()
+    for cut, answers in found:
+        facts = count_events(installed.records(cut))
+        right = [index for index, recompute in enumerate(recomputes) if recompute(facts) == answers]
+        assert right, (str(cut), answers, [recompute(facts) for recompute in recomputes])
+        seen.update(right)
+    assert seen == set(range(len(recomputes)))
+
+
+def as_json(answers: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if isinstance(value, int) else str(value) for name, value in answers.items()}
+
+
+def test_added_columns_and_wider_types_are_decoded_from_the_records_already_archived(installed: Installed) -> None:
+    def narrow(facts: list[Fact]) -> Answers:
+        return naive_answers("totals", [fact for fact in facts if abs(fact.quantity or 0) < 1 << 15])
+
+    def wide(facts: list[Fact]) -> Answers:
+        return naive_answers("totals", [f for f in facts if not isinstance(f.fields.get("extra"), str)])
+
+    def send(count: int, first: int) -> None:
+        events = make_events(count, 400 + first, first)
+        extras = ({}, {"extra": 2}, {"extra": None}, {"extra": "two"})
+        for number, event in enumerate(events):
+            event.update(extras[number % 4] if number % 12 else {"quantity": 1 << 20})
+        installed.send(events)
+
+    def extra() -> int:
+        facts = count_events(installed.records())
+        return sum(found for fact in facts if isinstance(found := fact.fields.get("extra"), int))
+
+    before = make_source(installed.topic, schema=SCHEMA.replace("quantity int", "quantity smallint"))
+    after = make_source(installed.topic, schema=SCHEMA + ", extra int")
+    installed.apply(*few_views(before))
+    send(60, 0)
+    with installed.speed(), reading(installed, "totals", narrow, wide):
+        installed.wait_committed()
+        installed.batch()
+        published = installed.ledger.version.cut
+        extras = View("extras", source=after, measures={"sum": Sum("extra")})
+        changes = plan_changes(installed.ledger, installed.resolve([*few_views(after), extras]))
+        assert [change.action for change in changes if change.kind == "source"] == ["rebuild"]
+        installed.apply(*few_views(after), extras)
+        send(36, 60)
+        installed.wait_committed()
+        assert installed.answers("totals") == narrow(count_events(installed.records()))
+        assert installed.batch()["mode"] == "redecode"
+        assert installed.answers("extras") == {((), None): {"sum": extra()}}
+        send(24, 96)
+        installed.wait_committed()
+        assert installed.answers("totals") == wide(count_events(installed.records()))
+        assert installed.answers("extras") == {((), None): {"sum": extra()}}
+    dead = installed.ledger.log()[installed.topic]
+    reasons = {reason for stats in dead.values() for reason in stats.dead}
+    assert reasons == {"extra: not a value of type int"}, "what was outside the range of smallint is an event now"
+
+    facts = count_events(installed.records(published))
+    with Reader(installed.home, store=installed.store) as reader:
+        diff = reader.diff("totals@old")
+    assert (diff.cut, dict(diff.counts)) == (published, {"equal": 0, "both": 1, "left": 0, "right": 0})
+    (row,) = diff.rows
+    left, right = (as_json(recompute(facts)[(), None]) for recompute in (narrow, wide))
+    assert row["measures"] == {n: {"left": left[n], "right": right[n]} for n in left if left[n] != right[n]}
+
+    narrower = installed.resolve(few_views(before))
+    changes = plan_changes(installed.ledger, narrower)
+    assert [(c.name, c.action) for c in changes if c.kind == "column"] == [
+        ("events.quantity", "narrow"),
+        ("events.extra", "narrow"),
+    ]
+    with pytest.raises(UsageError) as caught:
+        installed.apply(*few_views(before))
+    assert (caught.value.condition, caught.value.params["columns"]) == ("COLUMN_NARROWER", ["quantity", "extra"])
+    assert installed.ledger.sources["events"]["schema"] == installed.source.to_json()["schema"], (
+        "nothing was registered"
+    )
+    apply_catalog(installed.store, narrower, installed.bootstrap, 2, installed.home.master, accept_narrower=True)
+    installed.batch()
+    assert installed.answers("totals") == narrow(count_events(installed.records()))
+
+
+def test_a_changed_view_answers_as_before_until_its_successor_is_published_and_no_other_is_rebuilt(
+    installed: Installed,
+) -> None:
+    countries, totals = make_views(make_source(installed.topic))[1:]
+    sold = replace(totals, where="quantity > 0")
+    more = replace(sold, measures={**sold.measures, "returned": Count(where="quantity < 0")})
+
+    def all_of(facts: list[Fact]) -> Answers:
+        return naive_answers("totals", facts)
+
+    def sold_of(facts: list[Fact]) -> Answers:
+        return naive_answers("totals", [fact for fact in facts if (fact.quantity or 0) > 0])
+
+    def segments() -> tuple[int, ...]:
+        return installed.ledger.version.views[installed.ledger.live["countries"]]
+
+    installed.apply(countries, totals)
+    installed.send(make_events(60, 70))
+    with installed.speed(), reading(installed, "totals", all_of, sold_of):
+        installed.wait_committed()
+        installed.batch()
+        published, (first,) = installed.ledger.version.cut, segments()
+        old = installed.ledger.live["totals"]
+        installed.apply(countries, sold)
+        installed.send(make_events(30, 71, first=60))
+        installed.wait_committed()
+        assert installed.ledger.live["totals"] == old
+        assert installed.wrong() == []
+        installed.batch()
+        assert installed.ledger.live["totals"] != old
+        installed.send(make_events(30, 72, first=90))
+        installed.wait_committed()
+        assert installed.answers("totals") == sold_of(count_events(installed.records()))
+    with Reader(installed.home, store=installed.store) as reader:
+        diff = reader.diff("totals@old", f"totals@{installed.ledger.live['totals']}")
+        assert (diff.cut, diff.equal) == (published, False)
+        facts = count_events(installed.records(published))
+        left, right = (as_json(recompute(facts)[(), None]) for recompute in (all_of, sold_of))
+        assert diff.rows[0]["measures"] == {name: {"left": left[name], "right": right[name]} for name in left}
+        assert reader.diff("countries@1").equal
+    installed.apply(countries, more)
+    installed.batch()
+    (answer,) = installed.answers("totals").values()
+    facts = count_events(installed.records())
+    assert answer == {**sold_of(facts)[(), None], "returned": 0}
+    assert installed.wrong("countries") == []
+    assert (segments()[0], len(segments())) == (first, 3), "its own segments go on, one more a run"
+    with Reader(installed.home, store=installed.store) as reader:
+        diff = reader.diff("totals@old")
+        assert (diff.equal, diff.measures) == (True, ("lines", "amount"))
+        assert diff.to_json()["right"]["only"] == ["returned"]
