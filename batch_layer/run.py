@@ -17,6 +17,7 @@ from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
+from tideline.quarantine import failing, may_be_a_views
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 
@@ -97,7 +98,7 @@ class BatchLayer:
         with self._step("archive") as step:
             step["rows"] = self._archive(ledger, masters, changed, cut)
         with self._step("compute") as step:
-            computed = self._compute(ledger, cut, full or bool(changed), ledger.wanted.values())
+            computed = self._compute_all(ledger, cut, full or bool(changed))
             step["rows"] = computed.rows
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):
@@ -157,6 +158,20 @@ class BatchLayer:
             txn.put_ledger(txn.ledger.archive(self._token, archived, ledger.sources))
         reach("archive.done")
         return rows
+
+    def _compute_all(self, ledger: Ledger, cut: Cut, full: bool) -> Computed:
+        """What is wanted; where it fails, the views that fail alone are quarantined, and the run begins again."""
+        try:
+            return self._compute(ledger, cut, full, ledger.wanted.values())
+        except Exception as error:
+            if not may_be_a_views(error):
+                raise
+            failed = failing(ledger.wanted.values(), lambda views: self._compute(ledger, cut, full, views), error)
+            with self.store.write() as txn:
+                txn.put_ledger(txn.ledger.quarantine("batch", self._token, failed, time.time()))
+            for view, reason in failed.items():
+                log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason)
+            raise DefinitionSetError("VIEWS_QUARANTINED", views=failed) from error
 
     def _compute(self, ledger: Ledger, cut: Cut, full: bool, views: Collection[str]) -> Computed:
         """Segments up to `cut` for these views: from the published cut on, and where they are new from the origin.

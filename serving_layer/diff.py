@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from serving_layer.find import not_shown
 from serving_layer.sides import Side, common_place
 from tideline.cut import Cut
 from tideline.errors import UsageError
 from tideline.keys import key_encoder
 from tideline.merge import MergedRow, scan_spaces
+from tideline.quarantine import FAULTS
 from tideline.stores.base import Snapshot
 from tideline.types import TIMESTAMP, to_json
 
@@ -140,7 +142,14 @@ def _answers(side: Side, names: Iterable[str], row: MergedRow | None) -> dict[st
     if row is None:
         return {}
     states = dict(zip(side.view.measures, row.merged, strict=True))
-    return {name: side.view.measures[name].present(states[name]) for name in names}
+    return {name: _shown(side, name, states[name]) for name in names}
+
+
+def _shown(side: Side, name: str, state: Any) -> Any:
+    try:
+        return side.view.measures[name].present(state)
+    except FAULTS as error:
+        raise not_shown(side.view.name, name, error) from error
 
 
 def _same(left: Any, right: Any) -> bool:

@@ -12,12 +12,15 @@ import pytest
 from cases import SCHEMA, Answers, Fact, count_events, few_views, make_events, make_source, make_views, naive_answers
 from installed import Installed
 
+from serving_layer.find import NotReadyError
+from serving_layer.query import Query
 from serving_layer.reader import Reader
-from tideline import Count, Sum, View
+from tideline import Count, Max, Sum, View
 from tideline.apply import apply_catalog, plan_changes
 from tideline.cut import Cut
-from tideline.errors import UsageError
+from tideline.errors import OutsideError, UsageError
 
+N = {"n": Count()}
 Recompute = Callable[[list[Fact]], Answers]
 
 
@@ -172,3 +175,61 @@ def test_a_changed_view_answers_as_before_until_its_successor_is_published_and_n
         diff = reader.diff("totals@old")
         assert (diff.equal, diff.measures) == (True, ("lines", "amount"))
         assert diff.to_json()["right"]["only"] == ["returned"]
+
+
+def test_views_that_fail_are_quarantined_and_named_and_the_others_go_on(installed: Installed) -> None:
+    source = make_source(installed.topic)
+    moment = "timestamp_micros(cast(quantity as bigint) * 10000000000000000)"  # to year 20,000, which Python lacks
+    senders = View("senders", source=source, columns={"sender": "cast(_key as string)"}, key="sender", measures=N)
+    moments = View("moments", source=source, columns={"moment": moment}, key="moment", measures=N)
+    latest = View("latest", source=source, measures={**N, "moment": Max(moment)})
+    catalog = [*few_views(source), senders, moments, latest]
+
+    def failed() -> dict[str, str]:
+        return {entry["view"]: entry["layer"] for entry in installed.ledger.quarantined.values()}
+
+    installed.apply(*catalog)
+    with installed.speed(), Reader(installed.home, store=installed.store) as reader:
+        installed.send(make_events(40, 300))
+        installed.wait_committed()
+        assert sum(answer["n"] for answer in installed.answers("senders").values()) == 40
+        installed.send(make_events(1, 301, first=40), key=b"\xff\xfe")
+        installed.wait_committed()
+        assert failed() == {"senders": "speed"}
+        assert installed.wrong("countries", "totals") == []
+        with pytest.raises(NotReadyError) as caught:
+            reader.query(Query("senders"))
+        assert caught.value.condition == "VIEW_QUARANTINED"
+        assert "UnicodeDecodeError" in caught.value.params["reason"]
+        assert "apply --retry senders" in str(caught.value)
+
+        installed.batch()
+        assert failed() == {"senders": "speed", "moments": "batch"}
+        assert set(installed.ledger.live) == {"countries", "totals", "latest"}
+        assert [entry["view"] for entry in reader.status()["views"]["quarantined"]] == ["moments", "senders"]
+        with pytest.raises(OutsideError) as unshown:
+            reader.query(Query("latest"))
+        assert (unshown.value.condition, unshown.value.params["column"]) == ("VALUE_NOT_SHOWN", "moment")
+        assert reader.query(Query("latest", measures="n")).rows == [{"n": 41}]
+
+        installed.apply(*catalog)
+        assert failed() == {"senders": "speed", "moments": "batch"}, "the same catalog changes nothing"
+        resolved = installed.resolve(catalog)
+        actions = {change.name: change.action for change in plan_changes(installed.ledger, resolved, ["senders"])}
+        assert (actions["senders"], actions["moments"], actions["totals"]) == ("retry", "quarantined", "keep")
+        apply_catalog(
+            installed.store, resolved, installed.bootstrap, 2, installed.home.master, retry=["senders", "moments"]
+        )
+        assert failed() == {}
+        installed.send(make_events(20, 302, first=41))
+        installed.wait_committed()
+        installed.batch()
+        assert failed() == {"senders": "batch", "moments": "batch"}, "the records that they fail on are in the master"
+        assert installed.wrong("countries", "totals") == []
+
+        corrected = replace(senders, columns={"sender": "length(_key)"})
+        installed.apply(*few_views(source), corrected, latest)
+        assert failed() == {}
+        installed.batch()
+        assert installed.answers("senders")[(2,), None]["n"] == 1 + sum(number < 10 for number in range(61))
+        assert installed.wrong("countries", "totals") == []

@@ -295,6 +295,20 @@ MUTANTS = [
         "computed.rejects = {**computed.rejects, **folded.rejects}",
     ),
     Mutant(
+        "what is quarantined is folded on",
+        8,
+        REGISTRY,
+        "definitions=tuple(f for f in generation.definitions if f not in out)",
+        "definitions=generation.definitions",
+    ),
+    Mutant(
+        "a quarantine takes the view's successor too",
+        5,
+        REGISTRY,
+        "        if fingerprint not in out or _goes_on(ledger, live.get(name))\n",
+        "        if fingerprint not in out\n",
+    ),
+    Mutant(
         "a publish is no more durable than a commit",
         12,
         BASE,

@@ -53,6 +53,11 @@ class Judge:
             for fingerprint in version.views:
                 self._check_view(state, MEANINGS[fingerprint], version.cut, version.id)
         self._check_log(ledger)
+        for fingerprint in ledger.quarantined:
+            meaning = MEANINGS[fingerprint]
+            sent = [message for held in self._topics[meaning.source.topic].messages for message in held]
+            if not any(map(meaning.breaks, [*sent, *self._swapped.values()])):
+                raise Wrong(f"{fingerprint} is quarantined, and nothing it breaks on was sent")
 
     def _check_view(self, state: MemorySnapshot, meaning: Meaning, cut: Cut, version: int | None) -> None:
         ledger, view = state.ledger, meaning.view

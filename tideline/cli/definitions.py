@@ -34,6 +34,9 @@ def register(commands: Commands) -> None:
                 action="store_true",
                 help="let a source drop a column, or give it a type that takes fewer values",
             )
+            parser.add_argument(
+                "--retry", metavar="VIEW", action="append", default=[], help="build a quarantined view again"
+            )
         if name == "check":
             parser.add_argument(
                 "--events", metavar="FILE", help="CSV or JSON lines to test with (default: made-up events)"
@@ -77,7 +80,7 @@ def run_apply(args: argparse.Namespace) -> None:
         shutil.rmtree(home.batch)  # segments of a store that was lost, whose ids will be given again
     with LmdbStore.open(home.path, create=True) as store:
         changes = apply_catalog(
-            store, resolved, bootstrap, settings["kafka.partitions"], home.master, args.accept_narrower
+            store, resolved, bootstrap, settings["kafka.partitions"], home.master, args.accept_narrower, args.retry
         )
     print_rows(_COLUMNS, [change.to_json() for change in changes], args.output)
 

@@ -121,6 +121,11 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
         generations=later,
         versions=(*ledger.versions, version),
         segments=segments,
+        quarantined={
+            f: entry
+            for f, entry in ledger.quarantined.items()
+            if live.get(entry["view"]) == ledger.live.get(entry["view"])
+        },
         last_batch=pieces.last_batch if pieces.last_batch is not None else ledger.last_batch,
     )
     return expire(published, token, keep_versions)
