@@ -26,8 +26,8 @@ class NotReadyError(OutsideError):
         ),
         "VIEW_QUARANTINED": (
             "view {view} failed in the {layer} layer and is quarantined: {reason}",
-            "apply a catalog with a corrected view, or the same with `tideline apply --retry {view}`; retained "
-            "versions that hold it can be asked: {versions}",
+            "apply a catalog with a corrected view, or the same with `tideline apply --catalog FILE --retry {view}`; "
+            "retained versions that hold it can be asked: {versions}",
         ),
     }
 

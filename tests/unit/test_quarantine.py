@@ -136,7 +136,7 @@ def test_a_quarantined_view_is_refused_with_its_reason_and_the_others_answer_as_
         "speed",
         [1, 2],
     )
-    assert "apply --retry revenue" in caught.value.hint
+    assert "--retry revenue" in caught.value.hint
     assert reader.query(Query("totals")).rows == before
     result = reader.query(Query("revenue", version=2))
     assert (result.rows, result.proof["quarantined"]) == (old, "ValueError: broken")
