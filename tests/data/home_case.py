@@ -23,8 +23,8 @@ def unpack(folder: Path) -> Path:
 
 
 def questions(ledger: Ledger) -> list[Query]:
-    """Every view, live and in every version, both sides of each row too."""
-    live = [Query(name, parts=True) for name in sorted(ledger.live)]
+    """Every view, live and in every version."""
+    live = [Query(name) for name in sorted(ledger.live)]
     old = [Query(name, version=version.id) for version in ledger.versions for name in sorted(version.live)]
     return live + old
 

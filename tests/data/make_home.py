@@ -73,7 +73,8 @@ def main() -> None:
             pack(installed.home.path, place / "packed")
         finally:
             spark.stop()
-        ANSWERS.write_text(json.dumps(answers(unpack(place / "unpacked")), indent=1, ensure_ascii=False) + "\n")
+        lines = [json.dumps(answer, ensure_ascii=False) for answer in answers(unpack(place / "unpacked"))]
+        ANSWERS.write_text("[\n" + ",\n".join(lines) + "\n]\n", "utf-8")
     print(f"{ARCHIVE.name}: {ARCHIVE.stat().st_size} bytes, {ANSWERS.name}: {ANSWERS.stat().st_size} bytes")
 
 

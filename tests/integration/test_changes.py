@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cases import SCHEMA, Answers, Fact, count_events, few_views, make_events, make_source, make_views, naive_answers
+from cases import (
+    SCHEMA,
+    Answers,
+    Fact,
+    count_events,
+    few_views,
+    make_events,
+    make_source,
+    make_views,
+    naive_answers,
+    same_state,
+)
 from installed import Installed
 
+from batch_layer.engine import SparkEngine
+from batch_layer.master import Master
+from batch_layer.parts import Task
 from serving_layer.find import NotReadyError
 from serving_layer.query import Query
 from serving_layer.reader import Reader
@@ -19,6 +35,17 @@ from tideline import Count, Max, Sum, View
 from tideline.apply import apply_catalog, plan_changes
 from tideline.cut import Cut
 from tideline.errors import OutsideError, UsageError
+from tideline.merge import scan_rows, scan_spaces
+from tideline.plans import plan_sources
+from tideline.runtime.home import Home
+from tideline.stores.lmdb import LmdbStore
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+
+from home_case import unpack
 
 N = {"n": Count()}
 Recompute = Callable[[list[Fact]], Answers]
@@ -233,3 +260,45 @@ def test_views_that_fail_are_quarantined_and_named_and_the_others_go_on(installe
         installed.batch()
         assert installed.answers("senders")[(2,), None]["n"] == 1 + sum(number < 10 for number in range(61))
         assert installed.wrong("countries", "totals") == []
+
+
+def test_the_master_of_a_kept_home_is_decoded_and_folded_to_the_states_that_its_store_holds(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    home = Home(unpack(tmp_path))
+    with LmdbStore.open(home.path, map_size=1 << 30) as store:
+        engine = SparkEngine(spark, store, home, "none:0")
+        with store.write() as txn:
+            ledger, token = txn.ledger.take_fence("batch")
+            ledger, ids = ledger.allot(token, len(ledger.version.views))
+            txn.put_ledger(ledger)
+        version = ledger.version
+        (plan,) = plan_sources(ledger, version.views)
+        topic = plan.source.topic
+        master = Master(engine.table(plan.source, ledger.origin), plan.source, ledger.origin)
+        assert (master.archived, master.is_current(ledger.origin)) == (ledger.archived, True)
+        assert master.redecode() == sum(stats.records for stats in version.log[topic].values())
+        assert master.is_current(ledger.origin)
+        with engine.fold(plan, ledger.origin, version.cut) as folded:
+            assert folded.log == version.log[topic]
+            assert {name: count for name, count in version.rejects.items() if count} == folded.rejects
+            floors = [version.floors.get(view.fingerprint) for view in plan.views]
+            tasks = [
+                Task(id, view, ledger.origin, version.cut, floor, ())
+                for id, view, floor in zip(ids, plan.views, floors, strict=True)
+            ]
+            folded.build(tasks)
+        with store.snapshot() as snapshot:
+            for task in tasks:
+                view, measures = task.view, list(task.view.measures.values())
+                new = scan_spaces(snapshot, view, [f"s{task.id}"])
+                kept = scan_rows(snapshot, view, version=version.id)
+                for mine, theirs in zip(new, kept, strict=True):
+                    assert (mine.key, mine.bucket) == (theirs.key, theirs.bucket)
+                    states = zip(measures, mine.merged, theirs.merged, strict=True)
+                    assert all(same_state(m.canonical(a), m.canonical(b)) for m, a, b in states), view.name
+        for commit in (home.master / plan.source.name / "_delta_log").glob("*.json"):
+            commit.write_text(commit.read_text("utf-8").replace(r"\"format\": 1", r"\"format\": 2"), "utf-8")
+        with pytest.raises(OutsideError) as caught:
+            _ = master.archived
+        assert (caught.value.condition, caught.value.params["source"]) == ("MASTER_FORMAT", "events")
