@@ -324,6 +324,7 @@ class World:
             for place, message in enumerate(messages):
                 if message.offset >= first.offset:
                     messages[place] = replace(message, value=message.value + 1)
+                    self.judge.gone.append(message)
                     if message.offset < self.ledger.committed.offset("t", first.partition):
                         self.judge.swap(message, messages[place])
             self.fault = "swapped"
