@@ -134,15 +134,13 @@ class SpeedLayer:
         """Folds and merges view by view, writing nothing, and puts those that fail into quarantine."""
 
         def attempt(views: tuple[str, ...]) -> None:
-            with (
-                self.folder.folded(rows, ledger, start, stop, views) as folded,
-                contextlib.suppress(_NotWritten),
-                self.store.write() as txn,
-            ):
-                if txn.ledger.open != ledger.open:
-                    raise DefinitionSetError("GENERATION_CHANGED", generation=ledger.open.id)
-                _merge(txn, ledger.open, folded)
-                raise _NotWritten
+            with self.folder.folded(rows, ledger, start, stop, views) as folded:
+                self.check_topics(ledger)
+                with contextlib.suppress(_NotWritten), self.store.write() as txn:
+                    if txn.ledger.open != ledger.open:
+                        raise DefinitionSetError("GENERATION_CHANGED", generation=ledger.open.id)
+                    _merge(txn, ledger.open, folded)
+                    raise _NotWritten
 
         failed = failing(ledger.open.definitions, attempt, error)
         with self.store.write() as txn:

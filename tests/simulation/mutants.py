@@ -302,6 +302,13 @@ MUTANTS = [
         "definitions=generation.definitions",
     ),
     Mutant(
+        "a topic made anew may quarantine a view",
+        7,
+        LAYER,
+        "                self.check_topics(ledger)\n                with contextlib",
+        "                with contextlib",
+    ),
+    Mutant(
         "a quarantine takes the view's successor too",
         5,
         REGISTRY,
