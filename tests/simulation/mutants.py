@@ -309,13 +309,6 @@ MUTANTS = [
         "                with contextlib",
     ),
     Mutant(
-        "a quarantine takes the view's successor too",
-        5,
-        REGISTRY,
-        "        if fingerprint not in out or _goes_on(ledger, live.get(name))\n",
-        "        if fingerprint not in out\n",
-    ),
-    Mutant(
         "a publish is no more durable than a commit",
         12,
         BASE,
