@@ -212,6 +212,10 @@ def test_a_live_definition_over_a_source_declared_anew_does_not_go_on(ledger: Le
     after = both.quarantine("batch", 1, {"v2": "broken"}, 0.0)
     assert (after.wanted, after.live) == ({}, {"v": "v1"})
     assert view_spaces(after, "v1")[1] == [f"g{after.open.id}/v1"], "it answers until the next publish"
+    ready = sealed(after, at(9), 4)
+    gone = ready.publish(1, at(9), {}, [], ready.log())
+    assert (gone.live, set(gone.quarantined)) == ({}, {"v2"}), "and then it is known why nothing does"
+    assert with_view(gone, "v2", source).wanted == {}
 
 
 def with_view(ledger: Ledger, fingerprint: str, source: dict[str, Any] | None = None) -> Ledger:  # noqa: F811

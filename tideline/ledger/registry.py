@@ -108,6 +108,15 @@ def _without(ledger: Ledger) -> Ledger:
     )
 
 
+def still_quarantined(ledger: Ledger, live: Mapping[str, str]) -> dict[str, Json]:
+    """What stays in quarantine where `live` takes the place of what is live: not where another definition goes live."""
+    return {
+        fingerprint: entry
+        for fingerprint, entry in ledger.quarantined.items()
+        if live.get(entry["view"]) in (None, ledger.live.get(entry["view"]))
+    }
+
+
 def _goes_on(ledger: Ledger, fingerprint: str | None) -> bool:
     """Whether a definition that is live can stay wanted: not over a source that has been declared anew."""
     if fingerprint is None:
