@@ -143,9 +143,7 @@ def test_added_columns_and_wider_types_are_decoded_from_the_records_already_arch
     with pytest.raises(UsageError) as caught:
         installed.apply(*few_views(before))
     assert (caught.value.condition, caught.value.params["columns"]) == ("COLUMN_NARROWER", ["quantity", "extra"])
-    assert installed.ledger.sources["events"]["schema"] == installed.source.to_json()["schema"], (
-        "nothing was registered"
-    )
+    assert installed.ledger.sources["events"]["schema"].endswith("extra int"), "nothing was registered"
     apply_catalog(installed.store, narrower, installed.bootstrap, 2, installed.home.master, accept_narrower=True)
     installed.batch()
     assert installed.answers("totals") == narrow(count_events(installed.records()))
