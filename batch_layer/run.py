@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
+from tideline.quarantine import failing, may_be_a_views
 from tideline.runtime.logs import fields
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
@@ -39,7 +40,7 @@ class Computed:
 
     views: dict[str, tuple[int, ...]] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
-    log: Log = field(default_factory=dict)
+    log: dict[str, Mapping[int, LogStats]] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     rows: int = 0
@@ -101,7 +102,7 @@ class BatchLayer:
         with self._step("archive") as step:
             step["rows"] = self._archive(ledger, masters, changed, cut)
         with self._step("compute") as step:
-            computed = self._compute(ledger, cut, full or bool(changed))
+            computed = self._compute_all(ledger, cut, full or bool(changed))
             step["rows"] = computed.rows
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):
@@ -171,51 +172,66 @@ class BatchLayer:
         reach("archive.done")
         return rows
 
-    def _compute(self, ledger: Ledger, cut: Cut, full: bool) -> Computed:
-        """Segments for every view that is wanted: from the published cut on, or from the origin where it is new."""
-        computed = Computed()
-        built = (
-            {} if full else {view: ids for view, ids in ledger.version.views.items() if view in ledger.wanted.values()}
-        )
-        for plan in plan_sources(ledger, ledger.wanted.values()):
+    def _compute_all(self, ledger: Ledger, cut: Cut, full: bool) -> Computed:
+        """What is wanted; where it fails, the views that fail alone are quarantined, and the run begins again."""
+        try:
+            return self._compute(ledger, cut, full, ledger.wanted.values())
+        except Exception as error:
+            if not may_be_a_views(error):
+                raise
+            failed = failing(ledger.wanted.values(), lambda views: self._compute(ledger, cut, full, views), error)
+            with self.store.write() as txn:
+                txn.put_ledger(txn.ledger.quarantine("batch", self._token, failed, time.time()))
+            for view, reason in failed.items():
+                log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason)
+            raise DefinitionSetError("VIEWS_QUARANTINED", views=failed) from error
+
+    def _compute(self, ledger: Ledger, cut: Cut, full: bool, views: Collection[str]) -> Computed:
+        """Segments up to `cut` for these views: from the published cut on, and where they are new from the origin.
+
+        What lies before the published cut becomes a segment of its own, so that a new definition and the one that it
+        replaces can be compared at that cut.
+        """
+        computed, published = Computed(), ledger.version
+        if not full:
+            computed.views = {view: ids for view, ids in published.views.items() if view in views}
+            computed.rejects = {view: published.rejects.get(view, 0) for view in computed.views}
+        for plan in plan_sources(ledger, views):
             if not plan.current:
                 continue
             topic = plan.source.topic
-            if full or ledger.origin.reaches(topic, ledger.version.cut):
-                self._fold(ledger, plan, ledger.origin, cut, {}, computed)
-                continue
-            continued = tuple(view for view in plan.views if view.fingerprint in built)
-            fresh = tuple(view for view in plan.views if view.fingerprint not in built)
-            before = {topic: ledger.version.log.get(topic, {})}
-            self._fold(ledger, SourcePlan(plan.source, continued, True), ledger.version.cut, cut, before, computed)
-            if fresh:
-                counted = computed.log
-                self._fold(ledger, SourcePlan(plan.source, fresh, True), ledger.origin, cut, {}, computed)
-                computed.log = counted
+            before = published.log.get(topic, {})
+            fresh = tuple(view for view in plan.views if view.fingerprint not in computed.views)
+            if fresh or full:
+                counted = self._fold(
+                    ledger, SourcePlan(plan.source, fresh, True), ledger.origin, published.cut, {}, computed
+                )
+                before = counted if full else before
+            computed.log[topic] = self._fold(ledger, plan, published.cut, cut, before, computed)
         return computed
 
-    def _fold(self, ledger: Ledger, plan: SourcePlan, begin: Cut, cut: Cut, before: Log, computed: Computed) -> None:
-        """Folds [begin, cut) of a source's master for these views, and builds a segment of each."""
+    def _fold(
+        self,
+        ledger: Ledger,
+        plan: SourcePlan,
+        begin: Cut,
+        end: Cut,
+        before: Mapping[int, LogStats],
+        computed: Computed,
+    ) -> Mapping[int, LogStats]:
+        """Adds a segment of [begin, end) from a source's master to these views; the log's counts on top of `before`."""
         topic = plan.source.topic
-        earlier = {
-            view.fingerprint: [ledger.segments[id] for id in ledger.version.views.get(view.fingerprint, ())]
-            if before
-            else []
-            for view in plan.views
-        }
-        if begin.reaches(topic, cut):
-            computed.log = merge_logs(computed.log, before)
-            for view in plan.views:
-                computed.views[view.fingerprint] = tuple(segment.id for segment in earlier[view.fingerprint])
-                computed.rejects[view.fingerprint] = ledger.version.rejects.get(view.fingerprint, 0)
-            return
-        with self.engine.fold(plan, begin, cut) as folded:
-            computed.log = merge_logs(computed.log, merge_logs(before, {topic: folded.log}))
+        for view in plan.views:
+            computed.views.setdefault(view.fingerprint, ())
+            computed.rejects.setdefault(view.fingerprint, 0)
+        if begin.reaches(topic, end):
+            return before
+        with self.engine.fold(plan, begin, end) as folded:
+            log = merge_logs({topic: before}, {topic: folded.log})[topic]
             computed.rows += sum(part.records for part in folded.log.values())
-            self._build(ledger, plan, folded, begin, cut, earlier, computed)
-            for view in plan.views:
-                old = ledger.version.rejects.get(view.fingerprint, 0) if before else 0
-                computed.rejects[view.fingerprint] = old + folded.rejects.get(view.fingerprint, 0)
+            self._build(ledger, plan, folded, begin, end, _latest(log), computed)
+            computed.rejects = add_counts(computed.rejects, folded.rejects)
+        return log
 
     def _build(
         self,
@@ -223,24 +239,23 @@ class BatchLayer:
         plan: SourcePlan,
         folded: FoldedRange,
         begin: Cut,
-        cut: Cut,
-        earlier: Mapping[str, list[Segment]],
+        end: Cut,
+        latest: int | None,
         computed: Computed,
     ) -> None:
-        latest = _latest(computed.log.get(plan.source.topic, {}))
         reach("segment.allot")
         with self.store.write() as txn:
             allotted, ids = txn.ledger.allot(self._token, len(plan.views))
             txn.put_ledger(allotted)
-        topic = [plan.source.topic]
+        topic, known = [plan.source.topic], {**ledger.segments, **{s.id: s for s in computed.segments}}
         tasks = [
             Task(
                 id,
                 view,
                 begin.restrict(topic),
-                cut.restrict(topic),
+                end.restrict(topic),
                 _floor(view, latest, ledger.version.floors.get(view.fingerprint)),
-                tuple(earlier[view.fingerprint]),
+                tuple(known[earlier] for earlier in computed.views[view.fingerprint]),
             )
             for id, view in zip(ids, plan.views, strict=True)
         ]

@@ -9,6 +9,7 @@ from serving_layer.query import similar
 from tideline.cut import Cut
 from tideline.errors import OutsideError, Texts, UsageError
 from tideline.ledger import Ledger
+from tideline.quarantine import reason_of
 
 
 class NotReadyError(OutsideError):
@@ -23,7 +24,24 @@ class NotReadyError(OutsideError):
             "view {view} was applied and is not answerable yet",
             "it goes live when the next batch run has built it: tideline batch",
         ),
+        "VIEW_QUARANTINED": (
+            "view {view} failed in the {layer} layer and is quarantined: {reason}",
+            "apply a catalog with a corrected view, or the same with `tideline apply --catalog FILE --retry {view}`; "
+            "retained versions that hold it can be asked: {versions}",
+        ),
     }
+
+
+def not_shown(view: str, column: str, error: Exception) -> OutsideError:
+    """What a value raises that is kept and merged right, and has no form that people read."""
+    return OutsideError(
+        "VALUE_NOT_SHOWN",
+        f"view {view}: a value of {column} cannot be shown: {reason_of(error)}",
+        "leave it out with --measures, ask for other keys, or bound the expression in the catalog",
+        view=view,
+        column=column,
+        reason=reason_of(error),
+    )
 
 
 def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
@@ -33,6 +51,8 @@ def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
         return live[name]
     if version is None and name in ledger.wanted:
         raise NotReadyError("VIEW_NOT_LIVE", view=name, known=sorted(live))
+    if version is None:
+        _refuse_quarantined(ledger, name)
     where = "" if version is None else f" in version {version}"
     close = similar(name, live)
     known = f"views that can be asked: {', '.join(sorted(live)) or 'none'}"
@@ -40,6 +60,13 @@ def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
     raise UsageError(
         "UNKNOWN_VIEW", f"there is no view {name}{where}", hint, view=name, known=sorted(live), similar=close
     )
+
+
+def _refuse_quarantined(ledger: Ledger, name: str) -> None:
+    for fingerprint, entry in ledger.quarantined.items():
+        if entry["view"] == name:
+            versions = [version.id for version in ledger.versions if version.live.get(name) == fingerprint]
+            raise NotReadyError("VIEW_QUARANTINED", **entry, fingerprint=fingerprint, versions=versions)
 
 
 def check_topics(ledger: Ledger, wanted: Cut) -> None:

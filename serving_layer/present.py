@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serving_layer.find import not_shown
 from serving_layer.fold import Group, States
 from serving_layer.order import TIME_NAMES, arrange
 from serving_layer.plan import Plan
 from serving_layer.windows import window_start
-from tideline.types import from_wire
+from tideline.quarantine import FAULTS
+from tideline.types import ColumnType, from_wire
 
 Row = dict[str, Any]
 
@@ -43,7 +45,10 @@ class Presenter:
         if name not in seen:
             answer = self._plan.answers.get(name)
             if answer is None:
-                seen[name] = self._present[name](states)
+                try:
+                    seen[name] = self._present[name](states)
+                except FAULTS as error:
+                    raise not_shown(self._plan.view.name, name, error) from error
             else:
                 seen[name] = answer({inner: self._value(states, inner, seen) for inner in answer.names})
         return seen[name]
@@ -51,10 +56,16 @@ class Presenter:
     def _shown(self, states: States, seen: dict[str, Any]) -> Row:
         return {name: self._value(states, name, seen) for name in self._plan.shown}
 
+    def _key(self, name: str, kind: ColumnType, value: Any) -> Any:
+        try:
+            return from_wire(kind, value)
+        except FAULTS as error:
+            raise not_shown(self._plan.view.name, name, error) from error
+
     def _row(self, group: Group) -> Row:
         plan = self._plan
         types = [plan.view.key[index].type for index in plan.group]
-        row: Row = {name: from_wire(types[place], group.key[place]) for name, place in self._keys.items()}
+        row: Row = {name: self._key(name, types[place], group.key[place]) for name, place in self._keys.items()}
         if plan.time_name:
             row[plan.time_name] = window_start(group.window)
         row.update(self._shown(group.merged, group.seen))

@@ -42,6 +42,7 @@ def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
         "duplicates": {"batch": batch.duplicates, "speed": speed.duplicates},
         "dead_letters": {"batch": sum(batch.dead.values()), "speed": sum(speed.dead.values())},
         "floor": _floor(version, view.fingerprint),
+        "quarantined": ledger.quarantined.get(view.fingerprint, {}).get("reason"),
         "freshness": freshness if live else None,
         "measures": {name: _bound(plan, name) for name in plan.shown},
     }

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from serving_layer.describe import describe_view
+from serving_layer.diff import Diff, diff_sides
 from serving_layer.find import NotReadyError, check_topics, find_view
 from serving_layer.fold import collect
 from serving_layer.kafka import KafkaProbe
@@ -20,6 +21,7 @@ from serving_layer.present import Presenter
 from serving_layer.proof import make_proof
 from serving_layer.query import QUERY_FIELDS, Query, whole
 from serving_layer.result import Result
+from serving_layer.sides import find_side
 from serving_layer.status import read_status
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.definition import ViewDefinition
@@ -100,6 +102,16 @@ class Reader:
             wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]
         ) as snapshot:
             return [self._answer(snapshot, query) for query in queries]
+
+    def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:
+        """The answers of two definitions key by key at one cut; see `sides.find_side` for how they are written.
+
+        `right` is the view as it is answered now unless given; of the keys that differ the first `limit` are kept.
+        Raises UsageError, NotReadyError, MissingSegmentError.
+        """
+        with self._store.snapshot() as snapshot:
+            ledger, other = snapshot.ledger, right or left.partition("@")[0]
+            return diff_sides(snapshot, find_side(ledger, left), find_side(ledger, other), limit)
 
     def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
         """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""

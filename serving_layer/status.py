@@ -10,7 +10,7 @@ from tideline.cut import Cut
 from tideline.ledger import Generation, Ledger, Log, add_counts
 from tideline.runtime.home import Home, process_alive
 
-__all__ = ["bootstrap_of", "lag", "margin", "read_status"]
+__all__ = ["bootstrap_of", "lag", "margin", "quarantined", "read_status"]
 
 Json = dict[str, Any]
 LAYERS = ("speed", "batch", "serve")
@@ -46,7 +46,7 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
             for version in ledger.versions
         ],
         "last_batch": None if ledger.last_batch is None else dict(ledger.last_batch),
-        "views": {"live": sorted(ledger.live), "waiting": views_waiting(ledger)},
+        "views": {"live": sorted(ledger.live), "waiting": views_waiting(ledger), "quarantined": quarantined(ledger)},
         "events": _by_source(ledger, lambda log: sum(stats.events for stats in log.values())),
         "dead_letters": _by_source(ledger, _dead),
         "duplicates": _by_source(ledger, lambda log: sum(stats.duplicates for stats in log.values())),
@@ -57,6 +57,12 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
 def views_waiting(ledger: Ledger) -> list[str]:
     """Views that were applied and that the next batch run builds."""
     return sorted(name for name, found in ledger.wanted.items() if ledger.live.get(name) != found)
+
+
+def quarantined(ledger: Ledger) -> list[Json]:
+    """Views that failed and are left out until they are corrected: name, fingerprint, reason, layer, cut, time."""
+    found = [{"fingerprint": fingerprint, **entry} for fingerprint, entry in ledger.quarantined.items()]
+    return sorted(found, key=lambda entry: str(entry["view"]))
 
 
 def layer_status(home: Home, layer: str) -> Json:

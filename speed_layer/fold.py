@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,11 +48,11 @@ class SparkFolder:
         return repeats
 
     @contextmanager
-    def folded(self, rows: DataFrame, ledger: Ledger, start: Cut, stop: Cut) -> Iterator[Parts]:
-        """Every plan of the open generation with its fold; what is cached is let go at the end."""
+    def folded(self, rows: DataFrame, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
+        """Every plan of these views with its fold; what is cached is let go at the end."""
         cached: list[DataFrame] = []
         try:
-            plans = plan_sources(ledger, ledger.open.definitions)
+            plans = plan_sources(ledger, views)
             self._recent.keep({plan.source for plan in plans})
             yield [(plan, self._fold(rows, plan, ledger, start, stop, cached)) for plan in plans]
         finally:

@@ -7,21 +7,23 @@ hole is an error.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tideline.cut import Cut
 from tideline.errors import DefinitionSetError, StaleCommitError
-from tideline.ledger import Ledger, Log
+from tideline.ledger import Generation, Ledger, Log
 from tideline.merge import merge_into
 from tideline.plans import Folded, SourcePlan, topics
 from tideline.points import reach
+from tideline.quarantine import failing, may_be_a_views
 from tideline.runtime.logs import fields
-from tideline.stores import Store
+from tideline.stores import Store, WriteTransaction
 
 log = logging.getLogger(__name__)
 _RETRIES = 10
@@ -39,8 +41,10 @@ class Folder(Protocol):
         """Forgets every id, and takes in those before the ledger's committed cut."""
         ...
 
-    def folded(self, rows: Any, ledger: Ledger, start: Cut, stop: Cut) -> AbstractContextManager[Parts]:
-        """The records of [start, stop) folded for the open generation's views, source by source."""
+    def folded(
+        self, rows: Any, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]
+    ) -> AbstractContextManager[Parts]:
+        """The records of [start, stop) folded for these views of the open generation, source by source."""
         ...
 
     def committed(self) -> None:
@@ -98,13 +102,19 @@ class SpeedLayer:
                 ledger = snapshot.ledger
             start, stop = ledger.next_range(begin, end)
             try:
-                with self.folder.folded(rows, ledger, start, stop) as folded:
+                with self.folder.folded(rows, ledger, start, stop, ledger.open.definitions) as folded:
                     self.check_topics(ledger)
                     reach("speed.commit")
                     states = self._commit(ledger, start, stop, folded)
             except (DefinitionSetError, StaleCommitError) as change:
                 told = fields(layer="speed", cut=ledger.committed, generation=ledger.open.id)
                 log.info("planning the micro-batch again: %s", change, extra=told)
+                continue
+            except Exception as error:
+                if not may_be_a_views(error):
+                    raise
+                with contextlib.suppress(DefinitionSetError):
+                    self._quarantine(rows, ledger, start, stop, error)
                 continue
             reach("speed.done")
             self.folder.committed()
@@ -120,13 +130,41 @@ class SpeedLayer:
     def _commit(self, ledger: Ledger, start: Cut, stop: Cut, folded: Parts) -> int:
         counts: Log = {plan.source.topic: part.log for plan, part in folded if plan.current}
         rejects = {view: n for _, part in folded for view, n in part.rejects.items()}
-        written = 0
         with self.store.write() as txn:
             after = txn.ledger.commit(self._token, start, stop, ledger.open.definitions, counts, rejects)
-            for plan, part in folded:
-                for view in plan.views:
-                    states: list[Any] = part.rows.get(view.fingerprint, [])
-                    merge_into(txn, after.open.space(view.fingerprint), view, states)
-                    written += len(states)
+            written = _merge(txn, after.open, folded)
             txn.put_ledger(after)
         return written
+
+    def _quarantine(self, rows: Any, ledger: Ledger, start: Cut, stop: Cut, error: Exception) -> None:
+        """Folds and merges view by view, writing nothing, and puts those that fail into quarantine."""
+
+        def attempt(views: tuple[str, ...]) -> None:
+            with self.folder.folded(rows, ledger, start, stop, views) as folded:
+                self.check_topics(ledger)
+                with contextlib.suppress(_NotWritten), self.store.write() as txn:
+                    if txn.ledger.open != ledger.open:
+                        raise DefinitionSetError("GENERATION_CHANGED", generation=ledger.open.id)
+                    _merge(txn, ledger.open, folded)
+                    raise _NotWritten
+
+        failed = failing(ledger.open.definitions, attempt, error)
+        with self.store.write() as txn:
+            txn.put_ledger(txn.ledger.quarantine("speed", self._token, failed, time.time()))
+        for view, reason in failed.items():
+            log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason)
+
+
+class _NotWritten(Exception):
+    """Undoes a transaction that was only tried."""
+
+
+def _merge(txn: WriteTransaction, generation: Generation, folded: Parts) -> int:
+    """Merges what was folded into a generation; how many states."""
+    written = 0
+    for plan, part in folded:
+        for view in plan.views:
+            states: list[Any] = part.rows.get(view.fingerprint, [])
+            merge_into(txn, generation.space(view.fingerprint), view, states)
+            written += len(states)
+    return written

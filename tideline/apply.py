@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from tideline.definition import ViewDefinition
 from tideline.delta_log import commits
 from tideline.errors import UsageError
 from tideline.ledger import Ledger
+from tideline.narrowing import Narrower, narrower
 from tideline.runtime.topics import create_topic, log_start_offsets
 from tideline.source import SourceDefinition
 from tideline.stores import Store
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """One line of a plan: what happens to a source or view. `action` is build, rebuild, update, keep or drop."""
+    """One line of a plan: what happens to a source, column or view.
+
+    `action` is build, rebuild, update, keep, drop, quarantined, retry or, of a
+    column, narrow.
+    """
 
     kind: str
     name: str
@@ -34,8 +39,8 @@ class Change:
         return {"kind": self.kind, "name": self.name, "action": self.action, "why": self.why}
 
 
-def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
-    """What applying a catalog would do, sources first."""
+def plan_changes(ledger: Ledger, resolved: Resolved, retry: Collection[str] = ()) -> list[Change]:
+    """What applying a catalog would do, sources first; `retry` names views to be taken out of quarantine."""
     changes = []
     for name, source in resolved.sources.items():
         before = ledger.sources.get(name)
@@ -43,18 +48,31 @@ def plan_changes(ledger: Ledger, resolved: Resolved) -> list[Change]:
         if before is not None and SourceDefinition.from_json(before) != source:
             action, why = "rebuild", "its declaration changed: the next batch run decodes the master again"
         changes.append(Change("source", name, action, why))
+        changes += [
+            Change("column", f"{name}.{loss.column}", "narrow", f"{loss}: refused without --accept-narrower")
+            for loss in _losses(ledger, source)
+        ]
     for name in ledger.sources:
         if name not in resolved.sources:
             changes.append(Change("source", name, "keep", "not in the catalog: its records go on to be archived"))
     for name, view in resolved.views.items():
-        changes.append(Change("view", name, *_view_change(ledger, view)))
+        changes.append(Change("view", name, *_view_change(ledger, view, name in retry)))
     changes += [
         Change("view", name, "drop", "not in the catalog") for name in ledger.wanted if name not in resolved.views
     ]
     return changes
 
 
-def _view_change(ledger: Ledger, view: ViewDefinition) -> tuple[str, str]:
+def _losses(ledger: Ledger, source: SourceDefinition) -> list[Narrower]:
+    before = ledger.sources.get(source.name)
+    return [] if before is None else narrower(SourceDefinition.from_json(before), source)
+
+
+def _view_change(ledger: Ledger, view: ViewDefinition, retried: bool) -> tuple[str, str]:
+    failed = ledger.quarantined.get(view.fingerprint)
+    if failed is not None:
+        reason = f"it failed in the {failed['layer']} layer: {failed['reason']}"
+        return ("retry", reason) if retried else ("quarantined", f"{reason}; --retry {view.name} builds it again")
     before = ledger.wanted.get(view.name)
     if before is None:
         return "build", "new"
@@ -69,15 +87,27 @@ def _kept(view: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(view[name] for name in ("answers", "keep"))
 
 
-def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: int, master: Path) -> list[Change]:
+def apply_catalog(
+    store: Store,
+    resolved: Resolved,
+    bootstrap: str,
+    partitions: int,
+    master: Path,
+    accept_narrower: bool = False,
+    retry: Collection[str] = (),
+) -> list[Change]:
     """Registers a catalog, making the topics that do not exist; what changed.
 
     Sources that the catalog leaves out stay. The next seal brings it into force; on an empty installation that is
-    now. Raises KafkaFault, TopicRecreatedError, UsageError TOPIC_CHANGED.
+    now. Views in `retry` leave the quarantine. Raises KafkaFault, TopicRecreatedError, UsageError TOPIC_CHANGED,
+    COLUMN_DROPPED, COLUMN_NARROWER, NOT_QUARANTINED.
     """
     with store.snapshot() as snapshot:
         kept = {name: source for name, source in snapshot.ledger.sources.items() if name not in resolved.sources}
         _refuse_other_topics(snapshot.ledger, resolved)
+        if not accept_narrower:
+            _refuse_losses(snapshot.ledger, resolved)
+        _refuse_others(snapshot.ledger, retry)
     topics = sorted({source.topic for source in resolved.sources.values()} | {str(s["topic"]) for s in kept.values()})
     ids = {topic: create_topic(bootstrap, topic, partitions) for topic in topics}
     origin = Cut(log_start_offsets(bootstrap, topics))
@@ -86,8 +116,8 @@ def apply_catalog(store: Store, resolved: Resolved, bootstrap: str, partitions: 
         origin = archived_origin(master / name).complete(origin)
     sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
     with store.write() as txn:
-        changes = plan_changes(txn.ledger, resolved)
-        register(txn, sources, resolved.views.values(), ids, origin)
+        changes = plan_changes(txn.ledger, resolved, retry)
+        register(txn, sources, resolved.views.values(), ids, origin, retry)
     return changes
 
 
@@ -97,12 +127,13 @@ def register(
     views: Iterable[ViewDefinition],
     topic_ids: Mapping[str, str],
     origin: Cut,
+    retry: Collection[str] = (),
 ) -> None:
     """Enters sources and views into the ledger, and brings them into force where nothing is in force yet."""
     definitions = {view.fingerprint: view for view in views}
     wanted = {view.name: fingerprint for fingerprint, view in definitions.items()}
     plain = {fingerprint: view.to_json() for fingerprint, view in definitions.items()}
-    ledger = txn.ledger.apply(sources, plain, wanted, topic_ids, origin)
+    ledger = txn.ledger.apply(sources, plain, wanted, topic_ids, origin, retry)
     if not ledger.open.definitions and ledger.committed == ledger.sealed:
         ledger = ledger.seal(ledger.fences["batch"])
     txn.put_ledger(ledger)
@@ -120,6 +151,39 @@ def _refuse_other_topics(ledger: Ledger, resolved: Resolved) -> None:
                 source=name,
                 topic=source.topic,
                 known=before["topic"],
+            )
+
+
+def _refuse_others(ledger: Ledger, retry: Collection[str]) -> None:
+    """Raises UsageError where a view to be tried again is not quarantined."""
+    known = {str(entry["view"]) for entry in ledger.quarantined.values()}
+    for name in retry:
+        if name not in known:
+            raise UsageError(
+                "NOT_QUARANTINED",
+                f"view {name} is not quarantined",
+                f"views that are: {', '.join(sorted(known)) or 'none'}",
+                view=name,
+                known=sorted(known),
+            )
+
+
+def _refuse_losses(ledger: Ledger, resolved: Resolved) -> None:
+    """Raises UsageError where a known source drops a column, or gives it a type that takes fewer values."""
+    for source in resolved.sources.values():
+        losses = _losses(ledger, source)
+        if losses:
+            first = losses[0]
+            raise UsageError(
+                first.condition,
+                f"source {source.name}: {'; '.join(map(str, losses))}",
+                "keep the column as it was, and declare the new one beside it under another name; or apply with "
+                "--accept-narrower: the master keeps every record whole, so a later apply can take it back",
+                source=source.name,
+                column=first.column,
+                before=first.before.sql,
+                now=None if first.now is None else first.now.sql,
+                columns=[loss.column for loss in losses],
             )
 
 

@@ -232,6 +232,14 @@ class DefinitionSetError(ProtocolError):
             "view {view} ({fingerprint}) cannot go live: generation {generation} does not carry it",
             "seal, then build and publish it at the new cut",
         ),
+        "GENERATION_CHANGED": (
+            "generation {generation} is no longer the open one",
+            "plan again with the open generation's definitions",
+        ),
+        "VIEWS_QUARANTINED": (
+            "views failed and were put into quarantine: {views}",
+            "begin the run again without them",
+        ),
     }
 
 

@@ -116,6 +116,13 @@ def scan_rows(
     return _rows(scans, len(batch), floor, merger(view))
 
 
+def scan_spaces(
+    snapshot: Snapshot, view: MergeableView, spaces: Sequence[str], floor: int | None = None
+) -> Iterator[MergedRow]:
+    """The rows of these spaces of a view, which join on to each other, as one side; in the order of the keys."""
+    return _rows([snapshot.scan(space) for space in spaces], len(spaces), floor, merger(view))
+
+
 def _rows(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger) -> Iterator[MergedRow]:
     for found in _grouped(scans):
         row = _merge_values(found, batch, merge)

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def installed(spark: SparkSession, kafka: str, topic_name: str, tmp_path: Path) -> Iterator[Installed]:
-    """A fresh home, store and topic, with nothing applied."""
+def installed(
+    spark: SparkSession, kafka: str, topic_name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Installed]:
+    """A fresh home, store and topic, with nothing applied. No fault outside may have quarantined a view."""
     made = Installed(spark, kafka, tmp_path / "home", topic_name)
-    yield made
-    made.close()
+    try:
+        yield made
+        assert made.ledger.quarantined == {} or "quarantined" in request.node.name
+    finally:
+        made.close()

@@ -144,13 +144,15 @@ class Installed:
 
     # Events.
 
-    def send(self, events: Iterable[Event | bytes | None], partition: int | None = None) -> Cut:
-        """Sends events keyed by their id (bytes as they are); where the log ends then."""
+    def send(
+        self, events: Iterable[Event | bytes | None], partition: int | None = None, key: bytes | None = None
+    ) -> Cut:
+        """Sends events keyed by their id or by `key` (bytes as they are); where the log ends then."""
         if self._producer is None:
             self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_request_size=16 << 20)
         for event in events:
-            key = str(event["id"]).encode() if isinstance(event, dict) else b"gone" if event is None else None
-            self._producer.send(self.topic, None if event is None else encode(event), key, partition=partition)
+            own = str(event["id"]).encode() if isinstance(event, dict) else b"gone" if event is None else None
+            self._producer.send(self.topic, None if event is None else encode(event), key or own, partition=partition)
         self._producer.flush(30)
         return self.log_end
 

@@ -28,6 +28,7 @@ class Judge:
     def __init__(self, kafka: Kafka) -> None:
         self._topics = dict(kafka.topics)
         self._swapped: dict[Message, Message] = {}
+        self.gone: list[Message] = []  # what the broker showed and shows no more, counted or not
         self._checked: MemorySnapshot | None = None
         self._answers: dict[Any, dict[Any, dict[str, Any]]] = {}
 
@@ -54,6 +55,11 @@ class Judge:
             for fingerprint in version.views:
                 self._check_view(state, MEANINGS[fingerprint], version.cut, version.id)
         self._check_log(ledger)
+        for fingerprint in ledger.quarantined:
+            meaning = MEANINGS[fingerprint]
+            sent = [message for held in self._topics[meaning.source.topic].messages for message in held]
+            if not any(map(meaning.breaks, [*sent, *self.gone])):
+                raise Wrong(f"{fingerprint} is quarantined, and nothing it breaks on was sent")
 
     def _check_view(self, state: MemorySnapshot, meaning: Meaning, cut: Cut, version: int | None) -> None:
         ledger, view = state.ledger, meaning.view

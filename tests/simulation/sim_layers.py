@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -58,7 +58,9 @@ def fold(views: Iterable[ViewDefinition], flagged: Sequence[Flagged]) -> Folded:
     rows, rejects = {}, {}
     for view in views:
         meaning = MEANINGS[view.fingerprint]
-        taken = (message for message in counted if meaning.takes(message))
+        taken = [message for message in counted if meaning.takes(message)]
+        if any(map(meaning.breaks, taken)):
+            raise ValueError(f"{view.fingerprint} cannot be folded")
         rows[view.fingerprint] = merged(view, ((*meaning.place(m), meaning.states(m)) for m in taken))
         if refused := sum(map(meaning.refuses, counted)):
             rejects[view.fingerprint] = refused
@@ -129,8 +131,10 @@ class SimFolder:
         return recent
 
     @contextmanager
-    def folded(self, rows: tuple[Cut, Cut], ledger: Ledger, start: Cut, stop: Cut) -> Iterator[Parts]:
-        plans = plan_sources(ledger, ledger.open.definitions)
+    def folded(
+        self, rows: tuple[Cut, Cut], ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]
+    ) -> Iterator[Parts]:
+        plans = plan_sources(ledger, views)
         self._recent.keep({plan.source for plan in plans})
         yield [(plan, self._fold(rows, plan, ledger, start, stop)) for plan in plans]
 

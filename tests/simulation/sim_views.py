@@ -50,12 +50,17 @@ class Meaning:
     source: SourceDefinition
     smallest: int
     rejects: bool
+    breaks_on: int | None = None
 
     def takes(self, message: Message) -> bool:
         return message.value >= self.smallest and not self.refuses(message)
 
     def refuses(self, message: Message) -> bool:
         return self.rejects and message.value == REJECTED
+
+    def breaks(self, message: Message) -> bool:
+        """Whether the view, and no other, cannot be folded where there is such a message."""
+        return message.value == self.breaks_on
 
     def place(self, message: Message) -> tuple[tuple[str | None, ...], int | None]:
         key = (message.key,) if self.view.key else ()
@@ -77,11 +82,12 @@ def _meaning(
     keep: int | None = None,
     smallest: int = -1000,
     rejects: bool = False,
+    breaks_on: int | None = None,
 ) -> Meaning:
     resolved = {n: m.resolve(STRING if m.kind == "count_by" else BIGINT) for n, m in measures.items()}
     name = fingerprint.rstrip("0123456789")
     view = ViewDefinition(name, source.name, fingerprint, key, bucket, keep, resolved, {}, {}, None)
-    return Meaning(view, source, smallest, rejects)
+    return Meaning(view, source, smallest, rejects, breaks_on)
 
 
 MEANINGS = {
@@ -94,15 +100,17 @@ MEANINGS = {
         _meaning("w1", NARROW_T, {"n": Count(), "first": First("x")}, key=()),
         _meaning("w2", WIDE_T, {"n": Count(), "first": First("x")}, key=()),
         _meaning("y1", NARROW_T, {"n": Count()}, bucket=WIDTH, keep=2 * WIDTH),
+        _meaning("z1", NARROW_T, {"n": Count()}, key=()),
+        _meaning("z2", NARROW_T, {"sum": Sum("x")}, key=(), breaks_on=-8),
         _meaning("x1", U, {"sum": Sum("x")}),
     )
 }
 CATALOGS = [
     ("v1", "w1"),
     ("v2", "w1", "x1"),
-    ("v3", "y1"),
+    ("v3", "y1", "z1"),
     ("v4", "w2", "x1"),
-    ("v1", "w1", "y1 for longer", "x1"),
+    ("v1", "w1", "y1 for longer", "x1", "z2"),
     ("w2",),
 ]
 

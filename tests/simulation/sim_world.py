@@ -46,12 +46,14 @@ class SimStore(MemoryStore):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(ledger)
         self.unsynced: list[MemorySnapshot] = []
+        self.quarantines = 0
 
     @contextmanager
     def write(self) -> Iterator[WriteTransaction]:
         before = self.state
         with super().write() as txn:
             yield txn
+        self.quarantines += bool(self.state.ledger.quarantined.keys() - before.ledger.quarantined.keys())
         durable = not is_commit(before.ledger, self.state.ledger)
         self.unsynced = [] if durable else [*self.unsynced, before]
 
@@ -127,6 +129,11 @@ class World:
     def ledger(self) -> Ledger:
         return self.store.state.ledger
 
+    @property
+    def redefined(self) -> int:
+        """How often the set of definitions was changed, by users and by quarantine."""
+        return self.changes[0] + self.store.quarantines
+
     # Processes.
 
     def locked_by(self, name: str) -> int | None:
@@ -148,7 +155,7 @@ class World:
     def _speed(self, process: Process) -> None:
         layer = SpeedLayer(self.store, SimFolder(self.kafka, self.disk))
         while True:
-            process.knows = *self.changes, self.ledger.fences["speed"]
+            process.knows = self.redefined, self.changes[1], self.ledger.fences["speed"]
             names = topics(self.ledger)
             position = self._begin(process, layer.start())
             while topics(self.ledger) == names:
@@ -184,7 +191,7 @@ class World:
     def _batch(self, process: Process) -> None:
         layer = BatchLayer(self.store, self, SimEngine(self.kafka, self.disk, self.store), KEEP_VERSIONS)
         while True:
-            process.knows = *self.changes, self.ledger.fences["speed"]
+            process.knows = self.redefined, self.changes[1], self.ledger.fences["speed"]
             choice = self.draw(10)
             try:
                 layer.run(full=choice == 0, redecode=choice == 1)
@@ -205,8 +212,8 @@ class World:
             allowed += (OutsideError,)
         if self.fault in ("lost", "swapped"):
             allowed += (ChecksumError,)
-        applies, expiries = self.changes
-        if process.knows[0] != applies:
+        expiries = self.changes[1]
+        if process.knows[0] != self.redefined:
             allowed += (DefinitionSetError, MissingViewError)
         if process.knows[1] != expiries:  # what it takes for the archived cut is older, and so are its reads
             allowed += (OutsideError,)
@@ -241,7 +248,8 @@ class World:
         if self.store.unsynced:
             self.store.state = self.store.unsynced[-min(commits, len(self.store.unsynced))]
             self.store.unsynced = []
-        if dict(self.ledger.wanted) != self.wanted:
+        wanted = {name: view for name, view in self.wanted.items() if view not in self.ledger.quarantined}
+        if not wanted.items() <= self.ledger.wanted.items() or not self.ledger.wanted.keys() <= self.wanted.keys():
             raise Wrong(f"{self.wanted} was applied, {self.ledger.wanted} is left of it")
 
     def apply(self, catalog: int) -> None:
@@ -254,7 +262,8 @@ class World:
         try:
             with self.store.write() as txn:
                 ids, starts = self.kafka.ids(names), self.kafka.starts(names)
-                register(txn, sources, [m.view for m in meanings], ids, starts)
+                failed = [entry["view"] for entry in self.ledger.quarantined.values() if self.draw(2)]
+                register(txn, sources, [m.view for m in meanings], ids, starts, failed)
             self.wanted = {m.view.name: m.view.fingerprint for m in meanings}
         except TopicRecreatedError:
             if self.fault != "recreated":
@@ -317,6 +326,7 @@ class World:
             for place, message in enumerate(messages):
                 if message.offset >= first.offset:
                     messages[place] = replace(message, value=message.value + 1)
+                    self.judge.gone.append(message)
                     if message.offset < self.ledger.committed.offset("t", first.partition):
                         self.judge.swap(message, messages[place])
             self.fault = "swapped"

@@ -105,6 +105,13 @@ def test_key_filters_may_stand_after_options(home: Path) -> None:
     assert args.pairs == ["country=France", "product=cup"]
 
 
+def test_apply_takes_what_it_would_refuse_only_if_told_so() -> None:
+    args = parse(["apply", "--catalog", "x.py"])
+    assert (args.accept_narrower, args.retry) == (False, [])
+    args = parse(["apply", "--catalog", "x.py", "--accept-narrower", "--retry", "a", "--retry", "b"])
+    assert (args.accept_narrower, args.retry) == (True, ["a", "b"])
+
+
 def test_csv_json_and_arrow_agree(capsys: pytest.CaptureFixture[str], home: Path) -> None:
     words = ("query", "totals", "--measures", "lines", "-o")
     whole = [row["lines"] for row in json.loads(run(capsys, home, *words, "json")[1])["rows"]]

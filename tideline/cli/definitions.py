@@ -29,6 +29,14 @@ def register(commands: Commands) -> None:
         add_output(parser, ("table", "json", "csv"))
         if name == "apply":
             add_bootstrap(parser)
+            parser.add_argument(
+                "--accept-narrower",
+                action="store_true",
+                help="let a source drop a column, or give it a type that takes fewer values",
+            )
+            parser.add_argument(
+                "--retry", metavar="VIEW", action="append", default=[], help="build a quarantined view again"
+            )
         if name == "check":
             parser.add_argument(
                 "--events", metavar="FILE", help="CSV or JSON lines to test with (default: made-up events)"
@@ -71,7 +79,9 @@ def run_apply(args: argparse.Namespace) -> None:
     if not (home.store / "data.mdb").exists():
         shutil.rmtree(home.batch)  # segments of a store that was lost, whose ids will be given again
     with LmdbStore.open(home.path, create=True) as store:
-        changes = apply_catalog(store, resolved, bootstrap, settings["kafka.partitions"], home.master)
+        changes = apply_catalog(
+            store, resolved, bootstrap, settings["kafka.partitions"], home.master, args.accept_narrower, args.retry
+        )
     print_rows(_COLUMNS, [change.to_json() for change in changes], args.output)
 
 

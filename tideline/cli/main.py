@@ -30,6 +30,7 @@ MODULES = (
     "tideline.cli.layers",
     "tideline.cli.producing",
     "tideline.cli.dead_letters",
+    "tideline.cli.diff",
     "tideline.cli.verify",
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""

@@ -114,6 +114,8 @@ def proof_lines(proof: Mapping[str, Any], rows: int) -> list[str]:
         f"proof   {count} of {proof['view']} ({proof['fingerprint']}); {covered}",
         f"events  {events}; {', '.join(counts)}" + _ages(proof),
     ]
+    if proof.get("quarantined"):
+        lines.append(f"quarantined since: {proof['quarantined']}")
     exact = [name for name, bound in proof["measures"].items() if bound["exact"]]
     bounded = [f"{name} {bound['text']}" for name, bound in proof["measures"].items() if not bound["exact"]]
     return [*lines, f"exact   {'; '.join([', '.join(exact), *bounded] if exact else bounded)}"]

@@ -54,6 +54,8 @@ def _lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "views", ", ".join(status["views"]["live"]) or "none"
     if status["views"]["waiting"]:
         yield "waiting", f"{', '.join(status['views']['waiting'])}: answerable after the next batch run"
+    for failed in status["views"]["quarantined"]:
+        yield "quarantined", f"{failed['view']}, in the {failed['layer']} layer: {failed['reason']}"
     for source, events in status["events"].items():
         dead = ", ".join(f"{count} {reason}" for reason, count in status["dead_letters"][source].items())
         yield (

@@ -20,13 +20,17 @@ def register(commands: Commands) -> None:
 
 def run_views(args: argparse.Namespace) -> None:
     import tideline
+    from serving_layer.status import quarantined
 
     with tideline.open(args.home) as reader:
-        views = reader.describe_all()
+        views, failed = reader.describe_all(), quarantined(reader.ledger())
     rows = [
         {**view, **{name: ", ".join(_names(view[name])) for name in ("key", "measures", "answers")}} for view in views
     ]
-    print_rows(_COLUMNS, rows, args.output, {"views": views})
+    print_rows(_COLUMNS, rows, args.output, {"views": views, "quarantined": failed})
+    if args.output == "table":
+        for entry in failed:
+            print(f"\nquarantined: {entry['view']}, in the {entry['layer']} layer: {entry['reason']}")
 
 
 def _names(columns: Any) -> list[str]:

@@ -15,7 +15,7 @@ from tideline.errors import (
     TilingError,
 )
 from tideline.ledger.parts import NO_RECORDS, Generation, Log, Segment, Version, merge_logs
-from tideline.ledger.registry import prune
+from tideline.ledger.registry import prune, still_quarantined
 from tideline.ledger.speed import close
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _start_views(ledger: Ledger) -> Ledger:
         if _tiles(ledger, fingerprint, (), ledger.version.cut)
         and all(_holds(ledger, generation, fingerprint) for generation in ledger.generations)
     }
-    return replace(ledger, live={**ledger.live, **complete})
+    live = {**ledger.live, **complete}
+    return replace(ledger, live=live, quarantined=still_quarantined(ledger, live))
 
 
 def archive(ledger: Ledger, token: int, end: Cut, sources: Mapping[str, Mapping[str, Any]]) -> Ledger:
@@ -121,6 +122,7 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
         generations=later,
         versions=(*ledger.versions, version),
         segments=segments,
+        quarantined=still_quarantined(ledger, live),
         last_batch=pieces.last_batch if pieces.last_batch is not None else ledger.last_batch,
     )
     return expire(published, token, keep_versions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,12 @@ def apply(
     wanted: Mapping[str, str],
     topic_ids: Mapping[str, str],
     origin: Cut,
+    retry: Collection[str],
 ) -> Ledger:
     """Registers a catalog's sources and views; the next seal brings `wanted` into force.
+
+    A definition that is quarantined stays so, unless its view's name is in `retry`; one that is no longer wanted is
+    forgotten.
 
     `sources` by name and `definitions` by fingerprint are their `to_json`. `topic_ids` names every
     source's topic; `origin` gives, for topics that are new to the ledger, the offset of each partition
@@ -54,9 +58,70 @@ def apply(
         former_sources=former,
         definitions=known,
         wanted=dict(wanted),
+        quarantined={f: e for f, e in ledger.quarantined.items() if f in wanted.values() and e["view"] not in retry},
         topic_ids={**ledger.topic_ids, **{topic: topic_ids[topic] for topic in fresh}},
     )
-    return prune(_start(registered, origin.restrict(fresh)))
+    return prune(_without(_start(registered, origin.restrict(fresh))))
+
+
+def quarantine(ledger: Ledger, layer: str, token: int, failed: Mapping[str, str], at: float) -> Ledger:
+    """Takes views that fail, {fingerprint: reason}, out of every generation and of what is live and wanted.
+
+    Where another definition is answered under the view's name, that one goes on. Versions keep what they hold. What
+    the ledger no longer carries is passed over. Raises FenceError.
+    """
+    ledger.check_fence(layer, token)
+    carried = {*ledger.next_definitions, *(f for generation in ledger.generations for f in generation.definitions)}
+    entries = {
+        fingerprint: {
+            "view": ledger.definition(fingerprint)["name"],
+            "reason": reason,
+            "layer": layer,
+            "cut": ledger.committed.to_json(),
+            "at": at,
+        }
+        for fingerprint, reason in failed.items()
+        if fingerprint in carried
+    }
+    return prune(_without(replace(ledger, quarantined={**ledger.quarantined, **entries})))
+
+
+def _without(ledger: Ledger) -> Ledger:
+    """The ledger whose generations, live and wanted views have nothing that is quarantined."""
+    out = ledger.quarantined
+    if not out:
+        return ledger
+    live = {name: fingerprint for name, fingerprint in ledger.live.items() if fingerprint not in out}
+    wanted = {
+        name: live.get(name, fingerprint) if fingerprint in out else fingerprint
+        for name, fingerprint in ledger.wanted.items()
+        if fingerprint not in out or _goes_on(ledger, live.get(name))
+    }
+    return replace(
+        ledger,
+        live=live,
+        wanted=wanted,
+        generations=tuple(
+            replace(generation, definitions=tuple(f for f in generation.definitions if f not in out))
+            for generation in ledger.generations
+        ),
+    )
+
+
+def still_quarantined(ledger: Ledger, live: Mapping[str, str]) -> dict[str, Json]:
+    """What stays in quarantine where `live` takes the place of what is live: not where another definition goes live."""
+    return {
+        fingerprint: entry
+        for fingerprint, entry in ledger.quarantined.items()
+        if live.get(entry["view"]) in (None, ledger.live.get(entry["view"]))
+    }
+
+
+def _goes_on(ledger: Ledger, fingerprint: str | None) -> bool:
+    """Whether a definition that is live can stay wanted: not over a source that has been declared anew."""
+    if fingerprint is None:
+        return False
+    return ledger.source_of(fingerprint) == ledger.sources.get(ledger.definition(fingerprint)["source"])
 
 
 def _start(ledger: Ledger, start: Cut) -> Ledger:
@@ -84,7 +149,7 @@ def check_topics(ledger: Ledger, topic_ids: Mapping[str, str]) -> None:
 
 def prune(ledger: Ledger) -> Ledger:
     """The ledger without definitions that nothing refers to any more."""
-    used = {*ledger.wanted.values(), *ledger.live.values()}
+    used = {*ledger.wanted.values(), *ledger.live.values(), *ledger.quarantined}
     used.update(fingerprint for generation in ledger.generations for fingerprint in generation.definitions)
     used.update(fingerprint for version in ledger.versions for fingerprint in version.views)
     return replace(

@@ -24,7 +24,8 @@ class Ledger:
     What holds of every ledger that its transitions made: the oldest generation begins at the last
     version's cut, each next one where the one before ends, and the last is open and reaches to
     `committed`; `live` views are answerable, from the last version's segments and from every generation;
-    `wanted` is what `apply` proposed last.
+    `wanted` is what `apply` proposed last. `quarantined` says by fingerprint which views failed: their `view`,
+    `reason`, `layer`, committed `cut`, and `at`, in seconds since the epoch; no generation carries them.
     """
 
     installation: str
@@ -44,6 +45,7 @@ class Ledger:
     next_segment: int = 1
     next_generation: int = 2
     fences: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(LAYERS, 0))
+    quarantined: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     last_batch: Mapping[str, Any] | None = None
 
     @classmethod
@@ -145,8 +147,12 @@ class Ledger:
         wanted: Mapping[str, str],
         topic_ids: Mapping[str, str],
         origin: Cut = EMPTY_CUT,
+        retry: Collection[str] = (),
     ) -> Ledger:
-        return registry.apply(self, sources, definitions, wanted, topic_ids, origin)
+        return registry.apply(self, sources, definitions, wanted, topic_ids, origin, retry)
+
+    def quarantine(self, layer: str, token: int, failed: Mapping[str, str], at: float) -> Ledger:
+        return registry.quarantine(self, layer, token, failed, at)
 
     def check_topics(self, topic_ids: Mapping[str, str]) -> None:
         registry.check_topics(self, topic_ids)
@@ -230,6 +236,7 @@ class Ledger:
             "next_segment": self.next_segment,
             "next_generation": self.next_generation,
             "fences": dict(self.fences),
+            "quarantined": dict(self.quarantined),
             "last_batch": self.last_batch,
         }
 

@@ -25,7 +25,7 @@ def open_applied(home: Home) -> Iterator[LmdbStore]:
     """The store of an installation to which a catalog was applied. Raises StoreError, UsageError NOT_APPLIED."""
     with LmdbStore.open(home.path) as store:
         with store.snapshot() as snapshot:
-            if not snapshot.ledger.wanted:
+            if not snapshot.ledger.wanted and not snapshot.ledger.quarantined:
                 raise UsageError(
                     "NOT_APPLIED",
                     f"no catalog was applied to {home.path}",

@@ -157,6 +157,7 @@ def _fixed(ledger: Ledger) -> tuple[object, ...]:
         ledger.segments,
         ledger.next_segment,
         ledger.fences,
+        ledger.quarantined,
         ledger.last_batch,
     )
 
