@@ -17,6 +17,7 @@ from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
+from tideline.retention import check_held
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 
@@ -89,7 +90,7 @@ class BatchLayer:
             ledger = self._seal()
         cut = ledger.sealed
         if speed_token is not None:
-            cut = cut.advance(self._log_end(ledger))
+            cut = cut.advance(self._log_bounds(ledger)[1])
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
         changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
         if ledger.settled and cut == ledger.version.cut and not (full or changed):
@@ -126,9 +127,9 @@ class BatchLayer:
         reach("batch.sealed")
         return ledger
 
-    def _log_end(self, ledger: Ledger) -> Cut:
+    def _log_bounds(self, ledger: Ledger) -> tuple[Cut, Cut]:
         self._check_topics(ledger)
-        return self.engine.log_end(topics(ledger))
+        return self.engine.log_bounds(topics(ledger))
 
     def _check_topics(self, ledger: Ledger) -> None:
         ledger.check_topics(self.engine.topic_ids(topics(ledger)))
@@ -142,6 +143,10 @@ class BatchLayer:
 
     def _archive(self, ledger: Ledger, masters: list[Master], changed: list[Master], cut: Cut) -> int:
         rows = sum(master.redecode() for master in changed)
+        if any(not master.archived.reaches(master.topic, cut) for master in masters):
+            bounds = self._log_bounds(ledger)
+            for master in masters:
+                check_held(master.topic, master.archived, cut, *bounds)
         rows += sum(master.archive(cut, lambda: self._check_topics(ledger)) for master in masters)
         archived = Cut()
         for master in masters:

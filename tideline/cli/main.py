@@ -29,6 +29,7 @@ MODULES = (
     "tideline.cli.producing",
     "tideline.cli.dead_letters",
     "tideline.cli.verify",
+    "tideline.cli.recover",
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""
 

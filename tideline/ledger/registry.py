@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tideline.cut import Cut
 from tideline.errors import ProtocolError, TopicRecreatedError
+from tideline.ledger.parts import Loss, merge_losses
 
 if TYPE_CHECKING:
     from tideline.ledger.state import Ledger
@@ -22,12 +23,14 @@ def apply(
     wanted: Mapping[str, str],
     topic_ids: Mapping[str, str],
     origin: Cut,
+    losses: Iterable[Loss],
 ) -> Ledger:
     """Registers a catalog's sources and views; the next seal brings `wanted` into force.
 
     `sources` by name and `definitions` by fingerprint are their `to_json`. `topic_ids` names every
     source's topic; `origin` gives, for topics that are new to the ledger, the offset of each partition
-    at which their history starts. Raises TopicRecreatedError, and ProtocolError for what is missing.
+    at which their history starts, `losses` what is missing in it. Raises TopicRecreatedError, and
+    ProtocolError for what the catalog lacks.
     """
     check_topics(ledger, topic_ids)
     known = {**ledger.definitions, **definitions}
@@ -55,6 +58,7 @@ def apply(
         definitions=known,
         wanted=dict(wanted),
         topic_ids={**ledger.topic_ids, **{topic: topic_ids[topic] for topic in fresh}},
+        losses=merge_losses(ledger.losses, losses),
     )
     return prune(_start(registered, origin.restrict(fresh)))
 

@@ -158,6 +158,7 @@ def _fixed(ledger: Ledger) -> tuple[object, ...]:
         ledger.next_segment,
         ledger.fences,
         ledger.last_batch,
+        ledger.losses,
     )
 
 
