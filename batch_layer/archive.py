@@ -8,6 +8,7 @@ metadata which range it holds.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from tideline import delta_log
 from tideline.cut import Cut
 from tideline.points import reach
 from tideline.source import SourceDefinition
-from tideline.spark.events import decode, identity_sql
+from tideline.spark.events import RECORD_TYPES, decode, identity_sql
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, kafka_records, master_records
 from tideline.spark.repeats import Repeats
 
@@ -70,7 +71,8 @@ class DeltaMaster:
             check()
             reach("archive.write")
             rows = flagged.select(*events.columns, "_duplicate")
-            self._write(rows, {**metadata, "records": count}, "append", txnAppId=f"from {begin}", txnVersion="1")
+            once = {"txnAppId": f"from {begin}", "txnVersion": str(metadata["branch"] + 1)}
+            self._write(rows, {**metadata, "records": count}, "append", **once)
         finally:
             events.unpersist()
         if repeats:
@@ -99,6 +101,23 @@ class DeltaMaster:
         writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
         delta_log.sync(self.path, delta_log.newest(self.path))
 
+    def skip(self, metadata: Mapping[str, Any]) -> None:
+        """An append of nothing, which makes the table where there is none; as a transaction, or Delta leaves it out."""
+        nothing = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in MASTER_COLUMNS)
+        events = decode(self.spark.createDataFrame([], nothing), self.source, MASTER_COLUMNS)
+        once = {"txnAppId": f"to {metadata['end']}", "txnVersion": str(metadata["branch"] + 1)}
+        self._write(events.withColumn("_duplicate", F.lit(False)), metadata, "append", **once)
+
+    def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
+        """Delta's own restore, by which the files of an earlier version are the table's again."""
+        with _user_metadata(self.spark, metadata):
+            if version is None:
+                self.spark.sql(f"delete from delta.`{self.path}`")
+            else:
+                self.spark.sql(f"restore table delta.`{self.path}` to version as of {version}")
+        delta_log.sync(self.path, delta_log.newest(self.path))
+        self._repeats = None
+
     def rewrite(self, metadata: Mapping[str, Any]) -> int:
         """Decodes the raw columns again and commits all of it; Delta refuses it if something was appended meanwhile."""
         raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
@@ -120,3 +139,14 @@ class DeltaMaster:
         )
         distance = F.col("_offset") - F.lag("_offset").over(same)
         return F.coalesce(F.col("_reason").isNull() & (distance <= self.source.horizon), F.lit(False))
+
+
+@contextlib.contextmanager
+def _user_metadata(spark: SparkSession, metadata: Mapping[str, Any]) -> Iterator[None]:
+    """For the commits of statements, which take no options."""
+    name = "spark.databricks.delta.commitInfo.userMetadata"
+    spark.conf.set(name, json.dumps(metadata))
+    try:
+        yield
+    finally:
+        spark.conf.unset(name)

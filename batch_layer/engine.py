@@ -18,7 +18,7 @@ from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger, LogStats
 from tideline.plans import SourcePlan
 from tideline.runtime.home import Home
-from tideline.runtime.topics import log_end_offsets, topic_ids
+from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
 from tideline.spark.collect import log_stats
 from tideline.spark.fold import LOG_VIEW, Fold
@@ -39,9 +39,9 @@ class SparkEngine:
         """As Kafka says now."""
         return topic_ids(self.bootstrap, topics)
 
-    def log_end(self, topics: Iterable[str]) -> Cut:
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
         """As Kafka says now."""
-        return Cut(log_end_offsets(self.bootstrap, topics))
+        return log_bounds(self.bootstrap, topics)
 
     def table(self, source: SourceDefinition, origin: Cut) -> DeltaMaster:
         """The source's table under HOME/master."""

@@ -12,6 +12,7 @@ from typing import Any
 from batch_layer.parts import MasterTable
 from tideline.cut import Cut
 from tideline.errors import OutsideError, ProtocolError
+from tideline.ledger import Loss
 from tideline.points import reach
 from tideline.runtime.logs import fields
 from tideline.source import SourceDefinition
@@ -85,6 +86,55 @@ class Master:
                 )
         return total
 
+    def losses(self) -> list[Loss]:
+        """What is missing in the master, as its log says."""
+        found = []
+        for _, metadata in self.table.commits():
+            found += [Loss.from_json(loss) for loss in metadata.get("losses", ())]
+        return found
+
+    def lose(self, starts: Cut) -> None:
+        """Goes on at `starts` where the archived cut lies before it; what lies between is entered as lost."""
+        begin = self.archived
+        lost = [
+            Loss(self.topic, partition, begin.offset(self.topic, partition), start, "expired")
+            for partition, start in starts.offsets(self.topic).items()
+            if begin.offset(self.topic, partition) < start
+        ]
+        if not lost:
+            return
+        end = begin.advance(starts.restrict([self.topic]))
+        reach("archive.lose")
+        metadata = {**self._metadata(begin), "end": end.to_json(), "records": 0}
+        self.table.skip({**metadata, "losses": [loss.to_json() for loss in lost]})
+
+    def restore(self, cut: Cut, starts: Cut) -> None:
+        """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again."""
+        version, end = self._before(cut)
+        if end == self.archived or not end.covers(starts.restrict([self.topic])):
+            return
+        reach("archive.restore")
+        branch = 1 + self._head().get("branch", 0)
+        metadata = {**self._metadata(self.origin), "source": self._declared(version), "branch": branch}
+        self.table.restore(version, {**metadata, "end": end.to_json()})
+
+    def _before(self, cut: Cut) -> tuple[int | None, Cut]:
+        """The newest commit that holds nothing after `cut`, and where it ends."""
+        for version, metadata in self.table.commits():
+            if "end" in metadata and cut.covers(end := Cut.from_json(metadata["end"])):
+                return version, end
+        return None, self.origin
+
+    def _declared(self, version: int | None) -> str:
+        """The declaration under which everything up to a commit was decoded; none where there were several."""
+        found = set()
+        for number, metadata in self.table.commits():
+            if version is not None and number <= version and "end" in metadata:
+                found.add(metadata["source"])
+                if metadata["begin"] == self.origin.to_json():
+                    break
+        return str(found.pop()) if len(found) == 1 else self.source.fingerprint if not found else ""
+
     def redecode(self) -> int:
         """Decodes every record again as the source is declared now; how many. The raw columns stay as they are."""
         if not self._head():
@@ -100,6 +150,7 @@ class Master:
             "source": self.source.fingerprint,
             "origin": self.origin.to_json(),
             "begin": begin.to_json(),
+            "branch": self._head().get("branch", 0),
         }
 
 

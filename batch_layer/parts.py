@@ -55,6 +55,14 @@ class MasterTable(Protocol):
         """
         ...
 
+    def skip(self, metadata: Mapping[str, Any]) -> None:
+        """Commits metadata alone: a range of which there is nothing."""
+        ...
+
+    def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
+        """Takes back every commit after a version, None being the empty table, in one commit with this metadata."""
+        ...
+
     def rewrite(self, metadata: Mapping[str, Any]) -> int:
         """Decodes every record anew, in one commit that keeps the `end` of the last one; how many."""
         ...
@@ -85,8 +93,8 @@ class Engine(Protocol):
         """The ids by which Kafka knows topics now."""
         ...
 
-    def log_end(self, topics: Iterable[str]) -> Cut:
-        """Where the log ends now."""
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        """Where the log begins and ends now."""
         ...
 
     def table(self, source: SourceDefinition, origin: Cut) -> MasterTable:

@@ -18,6 +18,7 @@ from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_lo
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
 from tideline.quarantine import failing, may_be_a_views
+from tideline.retention import check_held
 from tideline.runtime.logs import fields
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
@@ -93,7 +94,7 @@ class BatchLayer:
             self._stands(ledger, ledger.sealed)
         cut = ledger.sealed
         if speed_token is not None:
-            cut = cut.advance(self._log_end(ledger))
+            cut = cut.advance(self._log_bounds(ledger)[1])
             self._stands(ledger, cut)
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
         changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
@@ -140,9 +141,9 @@ class BatchLayer:
         reach("batch.sealed")
         return ledger
 
-    def _log_end(self, ledger: Ledger) -> Cut:
+    def _log_bounds(self, ledger: Ledger) -> tuple[Cut, Cut]:
         self._check_topics(ledger)
-        return self.engine.log_end(topics(ledger))
+        return self.engine.log_bounds(topics(ledger))
 
     def _check_topics(self, ledger: Ledger) -> None:
         ledger.check_topics(self.engine.topic_ids(topics(ledger)))
@@ -156,6 +157,10 @@ class BatchLayer:
 
     def _archive(self, ledger: Ledger, masters: list[Master], changed: list[Master], cut: Cut) -> int:
         rows = sum(master.redecode() for master in changed)
+        if any(not master.archived.reaches(master.topic, cut) for master in masters):
+            bounds = self._log_bounds(ledger)
+            for master in masters:
+                check_held(master.topic, master.archived, cut, *bounds)
         rows += sum(master.archive(cut, lambda: self._check_topics(ledger)) for master in masters)
         archived = Cut()
         for master in masters:

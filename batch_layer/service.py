@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from batch_layer.engine import SparkEngine
+from batch_layer.recover import recover
 from batch_layer.run import BatchLayer
 from tideline.errors import FenceError, TidelineError
+from tideline.ledger import Loss
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
 from tideline.settings import Settings
@@ -82,3 +84,27 @@ def keep_running(
         home.write_status("batch", note)
         if every is None or stopping.wait(max(0.0, every - (time.monotonic() - began))):
             break
+
+
+class _Alone:
+    """The locks of a home whose speed layer is kept down by this process."""
+
+    def locked_by(self, name: str) -> int | None:
+        return None
+
+
+def run_recover(home: Home, settings: Settings, bootstrap: str) -> tuple[list[Loss], Report | None]:
+    """Recovers an installation whose layers are down, and publishes the rest of the log; what is lost, and the run.
+
+    Raises HomeError HOME_IN_USE where a layer runs, LostLogError, TopicRecreatedError, KafkaFault.
+    """
+    home.prepare()
+    with home.lock("speed"), home.lock("batch"), open_applied(home) as store:
+        spark = layer_session("tideline-recover", home, settings)
+        lock_in_jvm(spark, home, "batch")
+        try:
+            engine = SparkEngine(spark, store, home, bootstrap)
+            losses = recover(store, engine)
+            return losses, BatchLayer(store, _Alone(), engine, settings["batch.keep_versions"]).run()
+        finally:
+            spark.stop()

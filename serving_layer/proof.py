@@ -19,7 +19,7 @@ def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
     `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `batch_cut` is
     where batch ends and speed begins, `cut` where the answer ends. `events`, `rejects`, `duplicates` and
     `dead_letters` count per side. `freshness` is how many seconds ago the last commit was, null where
-    that is not known.
+    that is not known. `losses` are the ranges before the cut that are gone from the log, or were replaced.
     """
     view, topic = plan.view, ledger.topic_of(plan.view.fingerprint)
     live = plan.version is None
@@ -41,6 +41,11 @@ def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
         "rejects": {"batch": version.rejects.get(view.fingerprint, 0), "speed": rejects},
         "duplicates": {"batch": batch.duplicates, "speed": speed.duplicates},
         "dead_letters": {"batch": sum(batch.dead.values()), "speed": sum(speed.dead.values())},
+        "losses": [
+            loss.to_json()
+            for loss in ledger.losses
+            if loss.topic == topic and loss.begin < (committed if live else batch_cut).offset(topic, loss.partition)
+        ],
         "floor": _floor(version, view.fingerprint),
         "quarantined": ledger.quarantined.get(view.fingerprint, {}).get("reason"),
         "freshness": freshness if live else None,

@@ -13,7 +13,7 @@ from speed_layer.recent import RecentSources
 from tideline.cut import Cut
 from tideline.ledger import Ledger
 from tideline.plans import Folded, SourcePlan, plan_sources
-from tideline.runtime.topics import topic_ids
+from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
 from tideline.spark.collect import collect
 from tideline.spark.events import decode, records
@@ -35,6 +35,10 @@ class SparkFolder:
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         """As Kafka says now."""
         return topic_ids(self.bootstrap, topics)
+
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        """As Kafka says now."""
+        return log_bounds(self.bootstrap, topics)
 
     def start(self, ledger: Ledger) -> None:
         """Fills the indexes of the open generation's sources."""

@@ -22,6 +22,7 @@ from tideline.merge import merge_into
 from tideline.plans import Folded, SourcePlan, topics
 from tideline.points import reach
 from tideline.quarantine import failing, may_be_a_views
+from tideline.retention import check_end, check_held
 from tideline.runtime.logs import fields
 from tideline.stores import Store, WriteTransaction
 
@@ -35,6 +36,10 @@ class Folder(Protocol):
 
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         """The ids by which Kafka knows topics now."""
+        ...
+
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        """Where the log begins and ends now."""
         ...
 
     def start(self, ledger: Ledger) -> None:
@@ -72,19 +77,28 @@ class SpeedLayer:
         self._token = 0
 
     def start(self) -> Cut:
-        """Takes the fence; the cut at which to read on. Raises TopicRecreatedError."""
+        """Takes the fence; the cut at which to read on. Raises TopicRecreatedError, LostLogError."""
         reach("speed.fence")
         with self.store.write() as txn:
             ledger, self._token = txn.ledger.take_fence("speed")
             txn.put_ledger(ledger)
         reach("speed.start")
-        self.check_topics(ledger)
+        self.check_log(ledger)
         self.folder.start(ledger)
         log.info(
             "the speed layer goes on at its cut",
             extra=fields(layer="speed", cut=ledger.committed, generation=ledger.open.id, fence=self._token),
         )
         return ledger.committed
+
+    def check_log(self, ledger: Ledger) -> None:
+        """Raises TopicRecreatedError or LostLogError where the log cannot be read on at the committed cut."""
+        self.check_topics(ledger)
+        starts, ends = self.folder.log_bounds(topics(ledger))
+        for topic in topics(ledger):
+            check_held(topic, ledger.committed, ends, starts, ends)
+            for partition, known in ledger.committed.offsets(topic).items():
+                check_end(topic, partition, known, ends)
 
     def check_topics(self, ledger: Ledger) -> None:
         """Raises TopicRecreatedError where a topic is no longer the one that the ledger knows (invariant 7)."""

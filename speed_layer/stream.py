@@ -100,20 +100,14 @@ class SpeedQuery:
     def _cause(self, error: BaseException) -> BaseException:
         if isinstance(self._error, TidelineError):
             return self._error
-        # A topic that was deleted and made again shows first as lost records.
+        # Whatever is wrong with the log shows first as lost records.
         try:
             with self._layer.store.snapshot() as snapshot:
-                self._layer.check_topics(snapshot.ledger)
+                self._layer.check_log(snapshot.ledger)
         except TidelineError as better:
             return better
         if self._error is not None:
             return self._error
         text = str(error)
         line = next((line for line in text.splitlines() if "Exception" in line), text.splitlines()[0] if text else "")
-        if "data loss" in text.lower() or "OffsetOutOfRange" in text:
-            return OutsideError(
-                "LOG_TRUNCATED",
-                f"Kafka no longer holds the records at the committed cut: {line.strip()}",
-                "keep records longer than the time between batch runs; the ledger's cut stands",
-            )
         return OutsideError("QUERY_FAILED", f"the speed layer's query ended: {line.strip()}", "see the log above")

@@ -11,7 +11,7 @@ from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.delta_log import commits
 from tideline.errors import UsageError
-from tideline.ledger import Ledger
+from tideline.ledger import Ledger, Loss
 from tideline.narrowing import Narrower, narrower
 from tideline.runtime.topics import create_topic, log_start_offsets
 from tideline.source import SourceDefinition
@@ -110,14 +110,15 @@ def apply_catalog(
         _refuse_others(snapshot.ledger, retry)
     topics = sorted({source.topic for source in resolved.sources.values()} | {str(s["topic"]) for s in kept.values()})
     ids = {topic: create_topic(bootstrap, topic, partitions) for topic in topics}
-    origin = Cut(log_start_offsets(bootstrap, topics))
+    origin, losses = Cut(log_start_offsets(bootstrap, topics)), []
     for name in resolved.sources:
         # A store that was lost is built again from the master, whose history may begin before Kafka's.
         origin = archived_origin(master / name).complete(origin)
+        losses += archived_losses(master / name)
     sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
     with store.write() as txn:
         changes = plan_changes(txn.ledger, resolved, retry)
-        register(txn, sources, resolved.views.values(), ids, origin, retry)
+        register(txn, sources, resolved.views.values(), ids, origin, retry, losses)
     return changes
 
 
@@ -128,12 +129,13 @@ def register(
     topic_ids: Mapping[str, str],
     origin: Cut,
     retry: Collection[str] = (),
+    losses: Iterable[Loss] = (),
 ) -> None:
     """Enters sources and views into the ledger, and brings them into force where nothing is in force yet."""
     definitions = {view.fingerprint: view for view in views}
     wanted = {view.name: fingerprint for fingerprint, view in definitions.items()}
     plain = {fingerprint: view.to_json() for fingerprint, view in definitions.items()}
-    ledger = txn.ledger.apply(sources, plain, wanted, topic_ids, origin, retry)
+    ledger = txn.ledger.apply(sources, plain, wanted, topic_ids, origin, retry, losses)
     if not ledger.open.definitions and ledger.committed == ledger.sealed:
         ledger = ledger.seal(ledger.fences["batch"])
     txn.put_ledger(ledger)
@@ -193,3 +195,8 @@ def archived_origin(table: Path) -> Cut:
         if "origin" in commit.metadata:
             return Cut.from_json(commit.metadata["origin"])
     return Cut()
+
+
+def archived_losses(table: Path) -> list[Loss]:
+    """What is missing in a master dataset, as its log says."""
+    return [Loss.from_json(loss) for commit in commits(table) for loss in commit.metadata.get("losses", ())]

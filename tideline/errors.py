@@ -86,6 +86,25 @@ class OutsideError(TidelineError):
     exit_code = EXIT_OUTSIDE
 
 
+class LostLogError(OutsideError):
+    """Kafka does not hold, or not any more, what was to be read (invariant 7)."""
+
+    texts: ClassVar[Texts] = {
+        "LOG_TRUNCATED": (
+            "{topic} partition {partition}: offsets [{begin}, {end}) were not read, and Kafka has deleted them",
+            "run `tideline recover`: it says what is lost, marks the answers with it, and goes on",
+        ),
+        "LOG_ENDS_EARLY": (
+            "{topic} partition {partition}: Kafka's log ends at offset {end}, offsets up to {known} were read before",
+            "the broker lost the end of its log: `tideline recover` goes back to what the master and Kafka hold",
+        ),
+        "LOG_REUSED": (
+            "{topic} partition {partition}: Kafka's log ends at offset {end}, the master holds offsets up to {known}",
+            "new records would take the places of archived ones: restore its log, or give the source a new topic",
+        ),
+    }
+
+
 class StoreError(OutsideError):
     """The serving store cannot be opened or written."""
 

@@ -22,6 +22,8 @@ POINTS = {
     "archive.written": "the master holds them, the ledger does not know it",
     "archive.rewrite": "the master is to be decoded anew",
     "archive.rewritten": "the master is decoded anew",
+    "archive.lose": "a range that is gone is to be entered in the master",
+    "archive.restore": "what was archived after the last version is to be taken back",
     "archive.done": "the ledger knows the archived cut",
     "segment.allot": "before the segments get their numbers",
     "segment.write": "a segment has its number, nothing is written",
@@ -31,6 +33,9 @@ POINTS = {
     "publish.done": "the version is published",
     "expire": "before what a version no longer names is removed",
     "expire.done": "the run is at its end",
+    "recover.fence": "before a recovery takes both fences",
+    "recover": "the master is mended, the ledger does not know it",
+    "recover.done": "the ledger is back at the last version",
 }
 Hook = Callable[[str], None]
 

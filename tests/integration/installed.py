@@ -120,8 +120,7 @@ class Installed:
 
     def close(self) -> None:
         """Closes what is open and removes the files."""
-        if self._producer is not None:
-            self._producer.close(timeout=5)
+        self.stop_sending()
         self.store.close()
         shutil.rmtree(self.home.path)
 
@@ -155,6 +154,12 @@ class Installed:
             self._producer.send(self.topic, None if event is None else encode(event), key or own, partition=partition)
         self._producer.flush(30)
         return self.log_end
+
+    def stop_sending(self) -> None:
+        """Closes the producer; the next `send` makes another."""
+        if self._producer is not None:
+            self._producer.close(timeout=5)
+            self._producer = None
 
     @property
     def log_end(self) -> Cut:
@@ -199,9 +204,18 @@ class Installed:
 
     def new_batch_layer(self) -> None:
         """As after a restart: what a batch layer keeps in memory is gone."""
-        self.batch_layer = BatchLayer(
-            self.store, self.home, SparkEngine(self.spark, self.store, self.home, self.bootstrap)
-        )
+        self.batch_layer = BatchLayer(self.store, self.home, self.engine)
+
+    @property
+    def engine(self) -> SparkEngine:
+        """What a batch layer works with; a new one each time."""
+        return SparkEngine(self.spark, self.store, self.home, self.bootstrap)
+
+    def run_speed_to_its_error(self) -> None:
+        """A speed layer that is expected to end by itself. Raises what it ended with."""
+        running = Speed(self, 100_000)
+        running.start()
+        raise running.wait_error()
 
     def wait_committed(self, end: Cut | None = None) -> None:
         """Returns when everything before `end`, by default the log's end now, is committed."""

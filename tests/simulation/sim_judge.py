@@ -32,9 +32,16 @@ class Judge:
         self._checked: MemorySnapshot | None = None
         self._answers: dict[Any, dict[Any, dict[str, Any]]] = {}
 
-    def records(self, topic: str, begin: Cut, end: Cut) -> list[Message]:
-        """The records of [begin, end)."""
-        return [self._swapped.get(message, message) for message in between(self._topics[topic], topic, begin, end)]
+    def records(self, ledger: Ledger, topic: str, begin: Cut, end: Cut) -> list[Message]:
+        """The records of [begin, end), as they were first read, but for what a ledger says is gone or is replaced."""
+        losses = [loss for loss in ledger.losses if loss.topic == topic]
+        gone = [loss for loss in losses if loss.why == "expired"]
+        swapped = {} if any(loss.why == "replaced" for loss in losses) else self._swapped
+        return [
+            swapped.get(message, message)
+            for message in between(self._topics[topic], topic, begin, end)
+            if not any(loss.partition == message.partition and loss.begin <= message.offset < loss.end for loss in gone)
+        ]
 
     def swap(self, counted: Message, found: Message) -> None:
         """The broker shows `found` where `counted` was read before."""
@@ -67,7 +74,7 @@ class Judge:
         floor = floors.get(view.fingerprint)
         expected = {
             place: answer
-            for place, answer in self._recompute(meaning, ledger.origin, cut).items()
+            for place, answer in self._recompute(meaning, ledger, cut).items()
             if floor is None or place[1] >= floor
         }
         try:
@@ -89,7 +96,7 @@ class Judge:
                 f"recomputed {expected.get(place)}"
             )
 
-        records = self.records(meaning.source.topic, ledger.origin, cut)
+        records = self.records(ledger, meaning.source.topic, ledger.origin, cut)
         refused = sum(map(meaning.refuses, events(meaning.source, records)))
         counted = ledger.rejects(view.fingerprint) if version is None else self._rejects(ledger, view, version)
         if counted != refused:
@@ -98,12 +105,12 @@ class Judge:
     def _rejects(self, ledger: Ledger, view: ViewDefinition, version: int) -> int:
         return ledger.find_version(version).rejects.get(view.fingerprint, 0)
 
-    def _recompute(self, meaning: Meaning, origin: Cut, cut: Cut) -> dict[Any, dict[str, Any]]:
-        memo = (meaning.view.fingerprint, origin, cut)
+    def _recompute(self, meaning: Meaning, ledger: Ledger, cut: Cut) -> dict[Any, dict[str, Any]]:
+        memo = (meaning.view.fingerprint, ledger.origin, ledger.losses, cut)
         if memo not in self._answers:
             topic = meaning.source.topic
             groups: dict[Any, list[Message]] = {}
-            for message in events(meaning.source, self.records(topic, origin, cut)):
+            for message in events(meaning.source, self.records(ledger, topic, ledger.origin, cut)):
                 if meaning.takes(message):
                     groups.setdefault(meaning.place(message), []).append(message)
             self._answers[memo] = {place: meaning.answer(messages) for place, messages in groups.items()}
@@ -118,7 +125,7 @@ class Judge:
         for name in topics(ledger):
             for partition in range(len(self._topics[name].ends)):
                 found = log.get(name, {}).get(partition, LogStats())
-                here = self.records(name, ledger.origin, ledger.committed)
+                here = self.records(ledger, name, ledger.origin, ledger.committed)
                 checksums = [m.checksum for m in here if m.partition == partition]
                 expected = 0
                 for checksum in checksums:

@@ -118,6 +118,9 @@ class SimFolder:
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         return self.kafka.ids(topics)
 
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        return self.kafka.bounds(topics)
+
     def start(self, ledger: Ledger) -> None:
         self._recent.start(ledger)
 
@@ -178,11 +181,19 @@ class SimTable:
         kept = [(m, why_dead(self.source, m), m in again) for m in read if m != self.disk.lost]
         check()
         reach("archive.write")
-        if metadata["begin"] in [v.metadata["begin"] for v in self.versions if not v.metadata.get("rewritten")]:
+        once = [(v.metadata["begin"], v.metadata["branch"]) for v in self.versions if not v.metadata.get("rewritten")]
+        if (metadata["begin"], metadata["branch"]) in once:
             return 0
         before = self.versions[-1].rows if self.versions else []
         self.versions.append(Version({**metadata, "records": len(kept)}, [*before, *kept]))
         return len(kept)
+
+    def skip(self, metadata: Mapping[str, Any]) -> None:
+        self.versions.append(Version(metadata, self.versions[-1].rows if self.versions else []))
+
+    def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
+        rows = [] if version is None else self.versions[version].rows
+        self.versions.append(Version({**metadata, "rewritten": True}, rows))
 
     def rewrite(self, metadata: Mapping[str, Any]) -> int:
         newest = self.versions[-1]
@@ -210,8 +221,8 @@ class SimEngine:
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         return self.kafka.ids(topics)
 
-    def log_end(self, topics: Iterable[str]) -> Cut:
-        return self.kafka.end(topics)
+    def log_bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        return self.kafka.bounds(topics)
 
     def table(self, source: SourceDefinition, origin: Cut) -> SimTable:
         table = self._tables[source.name] = SimTable(self.kafka, self.disk, source, origin)

@@ -76,6 +76,10 @@ class Kafka:
     def end(self, topics: Iterable[str]) -> Cut:
         return Cut({name: dict(enumerate(self.topics[name].ends)) for name in topics})
 
+    def bounds(self, topics: Iterable[str]) -> tuple[Cut, Cut]:
+        names = list(topics)
+        return self.starts(names), self.end(names)
+
     def recreate(self, topic: str) -> None:
         """Deleted, and made again under the same name."""
         self.topics[topic] = Topic(f"{topic}-2", len(self.topics[topic].messages), 0)

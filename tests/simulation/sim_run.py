@@ -127,6 +127,7 @@ EVENTS: dict[Callable[[World], None], int] = {
     _add_partition: 20,
     World.read: 20,
     _break: 3,
+    World.mend: 10,
 }
 
 
@@ -145,6 +146,7 @@ def settle(world: World) -> None:
     """Left alone, without faults, an installation commits, archives and publishes everything."""
     world.kill_all()
     world.calm = True
+    world.mend()
     for number in range(PATIENCE):
         ledger = world.ledger
         at_end = ledger.committed == world.kafka.end(ledger.topic_ids)
@@ -191,7 +193,7 @@ def run(seed: int | None, schedule: Schedule | None = None) -> Outcome:
                 choices.next_step()
                 step(world, choices.pick(often))
                 world.judge.check(world.store.state)
-            if world.fault is None:
+            if world.fault != "recreated":
                 settle(world)
         except Wrong as wrong:
             failure = str(wrong)

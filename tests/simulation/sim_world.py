@@ -18,6 +18,7 @@ from sim_layers import Disk, SimEngine, SimFolder
 from sim_log import Kafka, Message
 from sim_views import CATALOGS, views
 
+from batch_layer.recover import recover
 from batch_layer.run import RETRIES, BatchLayer
 from speed_layer.layer import SpeedLayer
 from tideline.apply import register
@@ -137,14 +138,16 @@ class World:
     # Processes.
 
     def locked_by(self, name: str) -> int | None:
-        """As a home says it: who holds a lock."""
-        return next((i for i, p in enumerate(self.processes) if p.name == name and p.locked and not p.ended), None)
+        """As a home says it: who holds a lock. A recovery holds every one, but for its own run."""
+        holders = [i for i, p in enumerate(self.processes) if p.locked and not p.ended and p.name in (name, "recover")]
+        return next((i for i in holders if not self.processes[i].is_current()), None)
 
     def start(self, name: str, locked: bool = True) -> None:
         """A new process; one that is not `locked` believes that it holds the lock."""
-        if locked and self.locked_by(name) is not None:
+        if (locked and self.locked_by(name) is not None) or self.locked_by("recover") is not None:
             return
-        self.processes.append(Process(name, self._speed if name == "speed" else self._batch, locked))
+        bodies = {"speed": self._speed, "batch": self._batch, "recover": self._recover}
+        self.processes.append(Process(name, bodies[name], locked))
 
     def reach(self, point: str) -> None:
         """The layers' hook."""
@@ -200,6 +203,21 @@ class World:
             except TidelineError as error:
                 self.excuse(process, error)
             process.wait("batch.idle")
+
+    def _recover(self, process: Process) -> None:
+        """What somebody runs who has seen that a part of the log is gone."""
+        process.knows = *self.changes, self.ledger.fences["speed"]
+        engine = SimEngine(self.kafka, self.disk, self.store)
+        recover(self.store, engine)
+        BatchLayer(self.store, self, engine, KEEP_VERSIONS).run()
+        self.fault = None
+
+    def mend(self) -> None:
+        """Somebody stops everything and recovers, where that helps."""
+        if self.fault in ("overtaken", "lost", "swapped"):
+            self.kill_all()
+            self.disk.lost = None
+            self.start("recover")
 
     def excuse(self, process: Process, error: BaseException) -> None:
         """Passes a refusal that the schedule explains; anything else is Wrong."""
@@ -290,8 +308,9 @@ class World:
             )
 
     def expire_records(self) -> None:
-        """Retention: Kafka forgets what is archived and committed."""
-        self._expire(0)
+        """Retention: Kafka forgets what is archived and committed; not so soon that a damaged master stays so."""
+        if self.disk.lost is None:
+            self._expire(0)
 
     def lose_records(self) -> None:
         """Retention overtakes: Kafka forgets what nobody has read yet."""
@@ -313,13 +332,16 @@ class World:
 
     def lose_record(self) -> None:
         """The archive is about to lose a record that the speed layer has counted; one whose id nobody will look for."""
-        if waiting := [message for message in self._waiting() if message.junk]:
+        kept = self.kafka.starts(["t"]) == self.ledger.origin.restrict(["t"])  # it can be read again
+        if kept and (waiting := [message for message in self._waiting() if message.junk]):
             self.disk.lost = waiting[0]
             self.fault = "lost"
 
     def swap_records(self) -> None:
         """With the power the broker loses the end of its log, of which some was counted, and fills it again."""
         self.cut_power(1)
+        if self.ledger.losses:
+            return
         if waiting := self._waiting():
             first = waiting[-1]
             messages = self.kafka.topics["t"].messages[first.partition]
@@ -335,7 +357,7 @@ class World:
         """What the speed layer has counted, and no archive holds."""
         table = self.disk.masters.get("t")
         archived = Cut.from_json(table[-1].metadata["end"]) if table else self.ledger.origin.restrict(["t"])
-        return self.judge.records("t", archived, self.ledger.committed.restrict(["t"]))
+        return self.judge.records(self.ledger, "t", archived, self.ledger.committed.restrict(["t"]))
 
     def read(self) -> None:
         """A reader takes a snapshot and holds it, or looks again at one that it holds."""

@@ -6,6 +6,7 @@ Prints how often each point was passed by a crash, and for a seed that fails the
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import statistics
 import sys
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     args = parser.parse_args()
     seeds = range(args.first, args.first + args.seeds)
+    logging.disable()
     began = time.monotonic()
     crashes: Counter[tuple[str, str]] = Counter()
     faults: Counter[str] = Counter()

@@ -24,7 +24,7 @@ from tideline.errors import (
     TopicRecreatedError,
     UsageError,
 )
-from tideline.ledger import Ledger, LogStats, Segment
+from tideline.ledger import Ledger, LogStats, Loss, Segment
 from tideline.merge import view_spaces
 
 SOURCE = {"name": "sales", "topic": "sales"}
@@ -381,3 +381,32 @@ def test_rejects_are_counted_from_the_origin(ledger: Ledger) -> None:
 def test_statistics_merge_whatever_the_order() -> None:
     left, right = LogStats(2, 5, 1, {"bad": 1}, 0, 7), LogStats(1, 3, 1, {}, 1, None)
     assert left.merge(right) == right.merge(left) == LogStats(3, 6, 2, {"bad": 1}, 1, 7)
+
+
+def test_recovery_goes_back_to_the_last_version_and_enters_what_is_lost(ledger: Ledger) -> None:
+    before = committed(published(ledger, at(5)), at(9), 4).seal(1)
+    before = committed(before, at(12), 3)
+    lost = Loss("sales", 0, 5, 11, "expired")
+    after = before.recover(1, 1, at(11), [lost])
+    assert (after.committed, after.archived) == (at(5), at(11))
+    assert after.versions == before.versions
+    assert [(g.begin, g.end, g.log) for g in after.generations] == [(at(5), None, {})]
+    assert after.open.id not in [generation.id for generation in before.generations]
+    assert after.live == before.live
+    assert after.losses == after.recover(1, 1, at(11), [lost]).losses == (lost,)
+    assert Ledger.from_json(json.loads(json.dumps(after.to_json()))) == after
+
+
+def test_recovery_goes_back_to_the_origin_where_the_master_lost_what_was_published(ledger: Ledger) -> None:
+    before = published(ledger, at(5))
+    after = before.recover(1, 1, at(3), [])
+    assert (after.committed, after.archived, after.version.cut) == (at(0), at(3), at(0))
+    assert after.version.id > before.version.id
+    assert (after.version.views, after.segments, after.spaces()) == ({}, {}, {after.open.space("v1")})
+
+
+def test_recovery_needs_both_fences(ledger: Ledger) -> None:
+    for layer, tokens in (("speed", (0, 1)), ("batch", (1, 0))):
+        with pytest.raises(FenceError) as caught:
+            ledger.recover(*tokens, at(0), [])
+        assert caught.value.params["layer"] == layer

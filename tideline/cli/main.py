@@ -32,6 +32,7 @@ MODULES = (
     "tideline.cli.dead_letters",
     "tideline.cli.diff",
     "tideline.cli.verify",
+    "tideline.cli.recover",
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""
 

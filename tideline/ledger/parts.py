@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,6 +121,45 @@ class Segment:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Segment:
         return cls(**{**data, "begin": Cut.from_json(data["begin"]), "end": Cut.from_json(data["end"])})
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Offsets [begin, end) of a partition whose records are gone, or are not what was counted once.
+
+    `why` is `expired`, where Kafka deleted them before they were archived: the log goes on without them; or `replaced`,
+    where Kafka holds other records than the speed layer read there: what Kafka holds is the log now. `counted` is how
+    many records of them had been counted.
+    """
+
+    topic: str
+    partition: int
+    begin: int
+    end: int
+    why: str
+    counted: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.topic} partition {self.partition} offsets [{self.begin}, {self.end}) {self.why}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "topic": self.topic,
+            "partition": self.partition,
+            "begin": self.begin,
+            "end": self.end,
+            "why": self.why,
+            "counted": self.counted,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Loss:
+        return cls(**data)
+
+
+def merge_losses(known: Iterable[Loss], more: Iterable[Loss]) -> tuple[Loss, ...]:
+    """Every loss once, by place."""
+    return tuple(sorted({*known, *more}, key=lambda loss: (loss.topic, loss.partition, loss.begin, loss.end, loss.why)))
 
 
 @dataclass(frozen=True)

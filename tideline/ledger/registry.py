@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tideline.cut import Cut
 from tideline.errors import ProtocolError, TopicRecreatedError
+from tideline.ledger.parts import Loss, merge_losses
 
 if TYPE_CHECKING:
     from tideline.ledger.state import Ledger
@@ -23,6 +24,7 @@ def apply(
     topic_ids: Mapping[str, str],
     origin: Cut,
     retry: Collection[str],
+    losses: Iterable[Loss],
 ) -> Ledger:
     """Registers a catalog's sources and views; the next seal brings `wanted` into force.
 
@@ -31,7 +33,8 @@ def apply(
 
     `sources` by name and `definitions` by fingerprint are their `to_json`. `topic_ids` names every
     source's topic; `origin` gives, for topics that are new to the ledger, the offset of each partition
-    at which their history starts. Raises TopicRecreatedError, and ProtocolError for what is missing.
+    at which their history starts, `losses` what is missing in it. Raises TopicRecreatedError, and
+    ProtocolError for what the catalog lacks.
     """
     check_topics(ledger, topic_ids)
     known = {**ledger.definitions, **definitions}
@@ -60,6 +63,7 @@ def apply(
         wanted=dict(wanted),
         quarantined={f: e for f, e in ledger.quarantined.items() if f in wanted.values() and e["view"] not in retry},
         topic_ids={**ledger.topic_ids, **{topic: topic_ids[topic] for topic in fresh}},
+        losses=merge_losses(ledger.losses, losses),
     )
     return prune(_without(_start(registered, origin.restrict(fresh))))
 

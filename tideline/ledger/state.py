@@ -8,8 +8,8 @@ from typing import Any
 
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.errors import FenceError, ProtocolError, StoreError, UsageError
-from tideline.ledger import handoff, registry, speed
-from tideline.ledger.parts import Generation, Log, LogStats, Segment, Version, merge_logs
+from tideline.ledger import handoff, recovery, registry, speed
+from tideline.ledger.parts import Generation, Log, LogStats, Loss, Segment, Version, merge_logs
 
 FORMAT = 1
 LAYERS = ("speed", "batch")
@@ -47,6 +47,7 @@ class Ledger:
     fences: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(LAYERS, 0))
     quarantined: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     last_batch: Mapping[str, Any] | None = None
+    losses: tuple[Loss, ...] = ()
 
     @classmethod
     def create(cls, installation: str) -> Ledger:
@@ -148,8 +149,9 @@ class Ledger:
         topic_ids: Mapping[str, str],
         origin: Cut = EMPTY_CUT,
         retry: Collection[str] = (),
+        losses: Iterable[Loss] = (),
     ) -> Ledger:
-        return registry.apply(self, sources, definitions, wanted, topic_ids, origin, retry)
+        return registry.apply(self, sources, definitions, wanted, topic_ids, origin, retry, losses)
 
     def quarantine(self, layer: str, token: int, failed: Mapping[str, str], at: float) -> Ledger:
         return registry.quarantine(self, layer, token, failed, at)
@@ -212,6 +214,9 @@ class Ledger:
         pieces = handoff.Pieces(cut, views, segments, log, rejects or {}, floors or {}, published_at, last_batch)
         return handoff.publish(self, token, pieces, keep_versions)
 
+    def recover(self, speed_token: int, batch_token: int, archived: Cut, losses: Iterable[Loss]) -> Ledger:
+        return recovery.recover(self, speed_token, batch_token, archived, losses)
+
     def expire(self, token: int, keep_versions: int) -> Ledger:
         return handoff.expire(self, token, keep_versions)
 
@@ -238,6 +243,7 @@ class Ledger:
             "fences": dict(self.fences),
             "quarantined": dict(self.quarantined),
             "last_batch": self.last_batch,
+            "losses": [loss.to_json() for loss in self.losses],
         }
 
     @classmethod
@@ -255,5 +261,6 @@ class Ledger:
                 "generations": tuple(Generation.from_json(item) for item in data["generations"]),
                 "versions": tuple(Version.from_json(item) for item in data["versions"]),
                 "segments": {segment.id: segment for segment in segments},
+                "losses": tuple(Loss.from_json(loss) for loss in data.get("losses", ())),
             }
         )

@@ -22,6 +22,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from tideline.cut import Cut
 from tideline.errors import OutsideError, Texts
 
 Offsets = dict[str, dict[int, int]]
@@ -135,6 +136,12 @@ def log_start_offsets(bootstrap: str, topics: Iterable[str], timeout: float = TI
 def log_end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = TIMEOUT) -> Offsets:
     """Where a `read_committed` reader's log ends now, exclusive: the last stable offset of each partition."""
     return _offsets(bootstrap, topics, OffsetSpec.LATEST, timeout)
+
+
+def log_bounds(bootstrap: str, topics: Iterable[str], timeout: float = TIMEOUT) -> tuple[Cut, Cut]:
+    """Both: where the log begins, and where it ends."""
+    names = list(topics)
+    return Cut(log_start_offsets(bootstrap, names, timeout)), Cut(log_end_offsets(bootstrap, names, timeout))
 
 
 def _offsets(bootstrap: str, topics: Iterable[str], spec: OffsetSpec, timeout: float) -> Offsets:

@@ -159,6 +159,7 @@ def _fixed(ledger: Ledger) -> tuple[object, ...]:
         ledger.fences,
         ledger.quarantined,
         ledger.last_batch,
+        ledger.losses,
     )
 
 
