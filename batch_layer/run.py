@@ -14,6 +14,7 @@ from batch_layer.parts import Engine, FoldedRange, Task
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
+from tideline.ledger.handoff import check_logs_agree
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
@@ -176,8 +177,9 @@ class BatchLayer:
             before = {topic: ledger.version.log.get(topic, {})}
             self._fold(ledger, SourcePlan(plan.source, continued, True), ledger.version.cut, cut, before, computed)
             if fresh:
-                counted = computed.log
+                counted, computed.log = computed.log, {}
                 self._fold(ledger, SourcePlan(plan.source, fresh, True), ledger.origin, cut, {}, computed)
+                check_logs_agree({topic: counted.get(topic, {})}, computed.log, cut)
                 computed.log = counted
         return computed
 

@@ -17,6 +17,7 @@ from tideline.errors import OutsideError, TidelineError
 from tideline.plans import topics
 from tideline.runtime.topics import topic_partitions
 from tideline.spark.events import kafka_options, offsets_json
+from tideline.spark.faults import disk_fault
 
 _LOOK = 0.5  # seconds between two looks at the ledger's topics
 _LAST_CYCLE = 10.0  # seconds that a micro-batch may still take when the query is to end
@@ -106,6 +107,9 @@ class SpeedQuery:
                 self._layer.check_topics(snapshot.ledger)
         except TidelineError as better:
             return better
+        full = disk_fault(self._error or error, self._scratch)
+        if full is not None:
+            return full
         if self._error is not None:
             return self._error
         text = str(error)

@@ -1,0 +1,144 @@
+"""Power cuts, as what was not synced is gone: store, master and segments, each put back to an earlier moment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cases import make_events
+from installed import Installed
+
+from batch_layer import loading
+from tideline import delta_log
+from tideline.oracle import verify
+from tideline.spark.faults import TableFault
+from tideline.stores.lmdb import LmdbStore
+
+PARTS = ("store", "master", "batch")
+
+
+class Moments:
+    """Copies of an installation's parts at moments, to put back each by itself."""
+
+    def __init__(self, installed: Installed, folder: Path) -> None:
+        self.installed = installed
+        self.folder = folder
+        self.sent = 0
+
+    def send(self, count: int = 20) -> None:
+        self.installed.send(make_events(count, self.sent, self.sent))
+        self.sent += count
+
+    def keep(self, moment: str) -> None:
+        """Remembers how things are now."""
+        self.installed.store.sync()
+        for part in PARTS:
+            shutil.copytree(self.installed.home.path / part, self.folder / moment / part)
+
+    def put_back(self, **moments: str) -> None:
+        """`master="first"`: what is named so is as it was then; the processes are new."""
+        home = self.installed.home.path
+        self.installed.store.close()
+        for part, moment in moments.items():
+            shutil.rmtree(home / part)
+            shutil.copytree(self.folder / moment / part, home / part)
+        self.restart()
+
+    def restart(self) -> None:
+        """As after the end of every process."""
+        self.installed.store = LmdbStore.open(self.installed.home.path, map_size=1 << 30)
+        self.installed.new_batch_layer()
+        self.installed.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+
+    def check(self) -> None:
+        """The next run takes in all there is, and every answer is right."""
+        self.send()
+        self.installed.batch()
+        ledger = self.installed.ledger
+        assert ledger.committed == ledger.archived == ledger.version.cut == self.installed.log_end
+        assert self.installed.wrong() == []
+
+
+@pytest.fixture
+def moments(installed: Installed, tmp_path: Path) -> Moments:
+    """Three runs, each kept, the last with events beyond that only the speed layer has."""
+    installed.apply_few()
+    found = Moments(installed, tmp_path / "moments")
+    for moment in ("first", "second"):
+        found.send()
+        installed.batch()
+        found.keep(moment)
+    found.send()
+    installed.batch()
+    with installed.speed():
+        found.send()
+        installed.wait_committed()
+    found.keep("last")
+    return found
+
+
+def newest_entry(master: Path) -> Path:
+    return max((master / "_delta_log").glob("*.json"))
+
+
+def test_store_and_tables_put_back_to_different_moments_come_to_the_right_answers(
+    moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is the truth of its own part; what one lacks is read again, from the master or from Kafka."""
+    monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
+    installed = moments.installed
+    for back in ({"store": "second"}, {"master": "second"}, {"store": "second", "master": "first", "batch": "last"}):
+        moments.put_back(**{**dict.fromkeys(PARTS, "last"), **back})
+        if "store" not in back:
+            assert installed.wrong() == [], "answers stand on the store"
+        moments.check()
+        moments.check()  # merges segments, of which the table knows others of the same number
+    report = verify(installed.home, bootstrap=installed.bootstrap)
+    assert report.ok, report.to_text()
+
+
+def test_segments_put_back_behind_the_store_are_named_and_built_again(
+    moments: Moments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
+    installed = moments.installed
+    moments.put_back(store="last", master="last", batch="first")
+    assert installed.wrong() == [], "answers come from the store"
+    moments.send()
+    with pytest.raises(TableFault) as caught:
+        installed.batch()
+    assert caught.value.condition == "SEGMENTS_DAMAGED"
+    assert "--full" in caught.value.hint
+    assert installed.wrong() == []
+    assert installed.batch(full=True)["mode"] == "full"
+    moments.check()
+
+
+def lose_newest(master: Path) -> None:
+    """As where neither the entry nor its files had reached the disk, and Delta's checksum of it had."""
+    for file in delta_log.newest(master).files:
+        file.unlink()
+    newest_entry(master).unlink()
+
+
+def empty_newest(master: Path) -> None:
+    """As where names had reached the disk, and no content."""
+    for file in delta_log.newest(master).files:
+        file.write_bytes(b"")
+    newest_entry(master).write_bytes(b"")
+
+
+@pytest.mark.parametrize("lose", [lose_newest, empty_newest])
+def test_a_master_whose_last_commit_was_not_synced_is_archived_again(
+    moments: Moments, lose: Callable[[Path], None]
+) -> None:
+    lose(moments.installed.home.master / "events")
+    moments.installed.store.close()
+    moments.restart()
+    moments.check()
+    assert moments.installed.batch(full=True)["rows"] == moments.sent
+    entries = [json.loads(line) for line in newest_entry(moments.installed.home.master / "events").read_text().splitlines()]
+    assert any("add" in entry for entry in entries)
