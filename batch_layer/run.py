@@ -14,8 +14,8 @@ from batch_layer.parts import Engine, FoldedRange, Task
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
-from tideline.ledger.handoff import check_logs_agree
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
+from tideline.ledger.handoff import check_logs_agree
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
 from tideline.source import SourceDefinition

@@ -116,7 +116,7 @@ class StoreError(OutsideError):
         ),
         "STORE_DAMAGED": (
             "the store at {path} is damaged: {reason}",
-            "stop everything on this home and run `tideline rebuild --catalog FILE`: the master dataset holds every event",
+            "stop everything on this home and run `tideline rebuild --catalog FILE`, which makes it from the master",
         ),
         "STORE_DISK_FULL": (
             "the disk of the store at {path} is full: {reason}",
@@ -124,7 +124,7 @@ class StoreError(OutsideError):
         ),
         "STORE_MAP_FULL": (
             "the store at {path} has outgrown its map: {reason}",
-            "keep fewer versions (batch.keep_versions) or less of each view (keep), and run `tideline rebuild --catalog FILE`",
+            "lower batch.keep_versions or the views' keep, and run `tideline rebuild --catalog FILE`",
         ),
         "STORE_FORKED": (
             "the store at {path} was opened by process {owner} and used after a fork by process {pid}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,14 +62,18 @@ class Moments:
 
 
 @pytest.fixture
-def moments(installed: Installed, tmp_path: Path) -> Moments:
-    """Three runs, each kept, the last with events beyond that only the speed layer has."""
+def moments(installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moments:
+    """Before any run, after the first, and after the second with events beyond it that only the speed layer has.
+
+    Every run from here on merges segments.
+    """
+    monkeypatch.setattr(loading, "MANY_SEGMENTS", 1)
     installed.apply_few()
     found = Moments(installed, tmp_path / "moments")
-    for moment in ("first", "second"):
-        found.send()
-        installed.batch()
-        found.keep(moment)
+    found.keep("empty")
+    found.send()
+    installed.batch()
+    found.keep("first")
     found.send()
     installed.batch()
     with installed.speed():
@@ -84,29 +87,20 @@ def newest_entry(master: Path) -> Path:
     return max((master / "_delta_log").glob("*.json"))
 
 
-def test_store_and_tables_put_back_to_different_moments_come_to_the_right_answers(
-    moments: Moments, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_and_tables_put_back_to_different_moments_come_to_the_right_answers(moments: Moments) -> None:
     """Each is the truth of its own part; what one lacks is read again, from the master or from Kafka."""
-    monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
     installed = moments.installed
-    for back in ({"store": "second"}, {"master": "second"}, {"store": "second", "master": "first", "batch": "last"}):
+    for back in ({"store": "first"}, {"master": "first"}, {"store": "first", "master": "empty"}):
         moments.put_back(**{**dict.fromkeys(PARTS, "last"), **back})
         if "store" not in back:
             assert installed.wrong() == [], "answers stand on the store"
         moments.check()
-        moments.check()  # merges segments, of which the table knows others of the same number
+    moments.check()
     report = verify(installed.home, bootstrap=installed.bootstrap)
     assert report.ok, report.to_text()
 
-
-def test_segments_put_back_behind_the_store_are_named_and_built_again(
-    moments: Moments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
-    installed = moments.installed
     moments.put_back(store="last", master="last", batch="first")
-    assert installed.wrong() == [], "answers come from the store"
+    assert installed.wrong() == [], "answers stand on the store"
     moments.send()
     with pytest.raises(TableFault) as caught:
         installed.batch()
@@ -131,14 +125,14 @@ def empty_newest(master: Path) -> None:
     newest_entry(master).write_bytes(b"")
 
 
-@pytest.mark.parametrize("lose", [lose_newest, empty_newest])
-def test_a_master_whose_last_commit_was_not_synced_is_archived_again(
-    moments: Moments, lose: Callable[[Path], None]
-) -> None:
-    lose(moments.installed.home.master / "events")
-    moments.installed.store.close()
-    moments.restart()
-    moments.check()
+def test_a_master_whose_last_commit_was_not_synced_is_archived_again(moments: Moments) -> None:
+    for lose in (lose_newest, empty_newest):
+        lose(moments.installed.home.master / "events")
+        moments.installed.store.close()
+        moments.restart()
+        moments.check()
     assert moments.installed.batch(full=True)["rows"] == moments.sent
-    entries = [json.loads(line) for line in newest_entry(moments.installed.home.master / "events").read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in newest_entry(moments.installed.home.master / "events").read_text().splitlines()
+    ]
     assert any("add" in entry for entry in entries)

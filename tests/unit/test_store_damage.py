@@ -59,7 +59,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
             txn.load("s1", rows)
             txn.load("s2", [(key, value[:5]) for key, value in rows])
         with store.write() as txn:
-            segments = {id: Segment(id, "v", Ledger.create("").origin, Ledger.create("").origin, KEYS, "full") for id in (1, 2)}
+            segments = {
+                id: Segment(id, "v", Ledger.create("").origin, Ledger.create("").origin, KEYS, "full") for id in (1, 2)
+            }
             from dataclasses import replace
 
             txn.put_ledger(replace(txn.ledger, segments=segments, next_segment=3))
@@ -96,7 +98,11 @@ def read_all(folder: Path, how: str, homes: list[Path]) -> dict[str, tuple[str, 
     left, made = list(map(str, homes)), {}
     while left:
         child = subprocess.run(
-            [sys.executable, "-c", CHILD, how, str(KEYS), *left], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", CHILD, how, str(KEYS), *left],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         for line in child.stdout.splitlines():
             home, word = json.loads(line)
@@ -123,7 +129,9 @@ def test_a_damaged_file_is_named_and_never_another_answer(tmp_path: Path, whole:
             homes[home] = f"{kind}, {number}"
     made = read_all(tmp_path, how, list(homes))
     count = Counter((homes[Path(home)].split(",")[0], word) for home, (word, _) in made.items())
-    assert {word for _, word in count} <= {"right", "STORE_DAMAGED", "STORE_INCOMPLETE", "MISSING_SPACE", "crash"}, count
+    assert {word for _, word in count} <= {"right", "STORE_DAMAGED", "STORE_INCOMPLETE", "MISSING_SPACE", "crash"}, (
+        count
+    )
     assert all("tideline rebuild" in said for word, said in made.values() if word == "crash")
     assert count["an end cut off", "right"] + count["a page of noise", "right"] < 14, count
 

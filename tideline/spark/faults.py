@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -19,7 +20,7 @@ _LONGEST = 300  # characters of Java's text in a message
 class TableFault(OutsideError):
     """A Delta table, or the disk that it is on, cannot be used."""
 
-    texts: Texts = {
+    texts: ClassVar[Texts] = {
         "DISK_FULL": (
             "the disk of {path} is full: {reason}",
             "free some space and start again; nothing that was committed is lost",
@@ -62,8 +63,9 @@ def disk_fault(error: BaseException, path: Path) -> TableFault | None:
 def cause_of(error: BaseException) -> str:
     """The innermost cause in Java's text, on one line."""
     lines = str(error).splitlines()
-    causes = [line for line in lines if line.startswith("Caused by: ")] or [line for line in lines if "Exception" in line]
-    return _short((causes or lines or [type(error).__name__])[-1])
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    named = causes or [line for line in lines if "Exception" in line]
+    return _short((named or lines or [type(error).__name__])[-1])
 
 
 def _short(line: str) -> str:

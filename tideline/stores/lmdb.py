@@ -34,7 +34,14 @@ FIRST_SLOTS = 512
 SPARE_SLOTS = 256
 MAX_READERS = 1024
 READER_CHECK_EVERY = 64
-_DAMAGE = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.NotFoundError, lmdb.IncompatibleError)
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.NotFoundError,
+    lmdb.IncompatibleError,
+    lmdb.BadTxnError,  # an operation before it found the damage
+)
 
 
 class LmdbStore:
@@ -113,7 +120,10 @@ class LmdbStore:
         except lmdb.NotFoundError:
             raise StoreError("STORE_INCOMPLETE", path=self.home) from None
         with self._env.begin() as txn:
-            found = int(txn.get(b"format", b"0", db=self._meta))
+            named = txn.get(b"format", db=self._meta)
+            if named is None:
+                raise StoreError("STORE_INCOMPLETE", path=self.home)
+            found = int(named) if named.isdigit() else repr(named)
             if found != FORMAT:
                 raise StoreError("STORE_FORMAT", path=self.home, found=found, known=FORMAT)
             count = _slot_count(txn, self._meta)

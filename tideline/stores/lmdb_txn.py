@@ -84,7 +84,7 @@ class LmdbSnapshot:
 
 
 def _seek(cursor: Any, key: bytes, entries: int) -> bool:
-    """Goes to the first key not before `key`; whether there is one. Raises Damaged where its neighbours say otherwise."""
+    """Goes to the first key not before `key`; whether there is one. Raises Damaged where its neighbours disagree."""
     found = cursor.set_range(key)
     after = cursor.item() if found else None
     before = cursor.item() if (cursor.prev() if found else cursor.last()) else None

@@ -1,0 +1,163 @@
+"""Kafka's own faults: a broker that is killed, one that is away, partitions that are added while all runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cases import encode, make_events
+from command import argv, tideline
+from installed import Installed, wait_for
+from kafka import KafkaAdminClient, KafkaProducer
+
+import tideline as tl
+from tideline.cut import Cut
+from tideline.oracle import verify
+from tideline.runtime.broker import Broker
+from tideline.runtime.home import Home
+from tideline.runtime.topics import log_end_offsets
+
+CATALOG = """from tideline import *
+s = Source("events", topic="outside", schema="id string, kind string, at timestamp", event_id="id", event_time="at")
+v = View("kinds", source=s, key="kind", measures={"lines": Count()})
+"""
+QUICK = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"}
+
+
+@contextmanager
+def layer(home: Path, name: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A layer's process, dead at the end; its output is in HOME/NAME.out."""
+    with (home / f"{name}.out").open("ab") as out:
+        process = subprocess.Popen(
+            argv(name, "--home", str(home), *words), stdout=out, stderr=subprocess.STDOUT, env=os.environ | QUICK
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(30)
+
+
+def send(bootstrap: str, count: int, first: int) -> Cut:
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    for event in make_events(count, first, first):
+        producer.send("outside", encode(event), str(event["id"]).encode())
+    producer.flush(60)
+    producer.close(5)
+    return Cut(log_end_offsets(bootstrap, ["outside"]))
+
+
+@pytest.mark.timeout(600)
+def test_layers_outlive_a_broker_that_is_killed_and_one_that_is_away(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").prepare()
+    (tmp_path / "catalog.py").write_text(CATALOG)
+    broker = Broker(Home(tmp_path / "broker").prepare()).start()
+    place = broker.bootstrap
+    port = int(place.rpartition(":")[2])
+    try:
+        applied = tideline(
+            "apply", "--home", home.path, "--catalog", tmp_path / "catalog.py", "--bootstrap-server", place
+        )
+        assert applied.code == 0, applied.err
+        with (
+            tl.open(str(home.path)) as reader,
+            layer(home.path, "speed", "--bootstrap-server", place) as speed,
+            layer(home.path, "batch", "--bootstrap-server", place, "--every", "2s") as batch,
+        ):
+
+            def lines() -> int:
+                return sum(row["lines"] for row in reader.view("kinds").get().rows)
+
+            def reaches(end: Cut) -> None:
+                wait_for(lambda: reader.ledger().committed.covers(end), f"{end} is committed", 200)
+
+            reaches(send(place, 100, 0))
+            wait_for(lambda: reader.ledger().version.id > 0, "a batch run has published")
+
+            os.kill(broker.pid or 0, signal.SIGKILL)
+            broker.stop()
+            broker = Broker(Home(tmp_path / "broker"), port).start()
+            reaches(send(place, 100, 100))
+            assert lines() == 200
+
+            broker.stop()
+            told = wait_for(
+                lambda: (home.read_status("batch") or {}).get("error"), "the batch layer says what it lacks"
+            )
+            assert place in told
+            away = wait_for(lambda: (found := reader.status(timeout=1.0))["kafka"]["error"] and found, "status tells")
+            assert (away["ready"], away["lag_events"]) == (False, None)
+            assert lines() == 200, "queries go on"
+            stale = reader.view("kinds").get().proof["freshness"]
+            wait_for(
+                lambda: reader.view("kinds").get().proof["freshness"] > stale, "the proof says how old the answer is"
+            )
+            alone = tideline("verify", "--home", home.path, "--bootstrap-server", place)
+            assert (alone.code, place in alone.line) == (3, True)
+            import time
+
+            t0 = time.time()
+            while time.time() - t0 < 75 and speed.poll() is None:
+                time.sleep(1)
+            print("speed after", time.time() - t0, speed.poll())
+            broker = Broker(Home(tmp_path / "broker"), port).start()
+            end = send(place, 100, 200)
+            if speed.poll() is not None:
+                assert speed.returncode == 3
+            reaches(end)
+            assert (speed.poll(), batch.poll()) == (None, None)
+            assert lines() == 300
+            wait_for(lambda: reader.ledger().version.cut.covers(end), "a batch run has published it all", 200)
+            report = verify(home, bootstrap=place)
+            assert report.ok, report.to_text()
+    finally:
+        broker.stop()
+
+
+def add_partitions(installed: Installed, count: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=installed.bootstrap)
+    admin.create_partitions({installed.topic: count})
+    admin.close()
+    wait_for(lambda: len(installed.log_end.offsets(installed.topic)) == count, "the partitions are there")
+
+
+def test_records_of_partitions_that_are_added_count_in_every_layer(installed: Installed) -> None:
+    """While the speed layer runs, between two runs, and where nothing but an aborted transaction is new."""
+    installed.apply_few()
+    installed.send(make_events(30, 1))
+    installed.batch()
+    with installed.speed():
+        installed.send(make_events(30, 2, 30))
+        installed.wait_committed()
+        add_partitions(installed, 4)
+        for partition in range(4):
+            installed.send(make_events(10, 3 + partition, 60 + 10 * partition), partition)
+        installed.wait_committed()
+        assert installed.wrong() == []
+        assert sum(answer["lines"] for answer in installed.answers("totals").values()) == 100
+        installed.batch()
+        assert installed.wrong() == []
+        assert installed.ledger.version.cut == installed.log_end
+    add_partitions(installed, 5)
+    installed.send(make_events(10, 9, 100), 4)
+    installed.batch()
+    assert installed.ledger.committed == installed.ledger.version.cut == installed.log_end, "alone"
+    producer = KafkaProducer(bootstrap_servers=installed.bootstrap, transactional_id=installed.topic)
+    producer.init_transactions()
+    producer.begin_transaction()
+    before = installed.log_end
+    producer.send(installed.topic, encode(make_events(1, 10, 110)[0]), partition=4).get(30)
+    producer.abort_transaction()
+    producer.close(timeout=5)
+    wait_for(lambda: installed.log_end.count_since(before) > 0, "the abort is marked")
+    installed.batch()
+    assert installed.ledger.version.cut == installed.log_end
+    installed.batch(full=True)
+    report = verify(installed.home, bootstrap=installed.bootstrap)
+    assert report.ok, report.to_text()
+    assert sum(answer["lines"] for answer in installed.answers("totals").values()) == 110
