@@ -8,7 +8,6 @@ metadata which range it holds.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -107,7 +106,7 @@ class DeltaMaster:
             rows.write.format("delta")
             .mode(mode)
             .options(**_PROPERTIES, **options)
-            .option("userMetadata", json.dumps(metadata))
+            .option("userMetadata", delta_log.metadata_text(metadata))
         )
         try:
             writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))

@@ -90,7 +90,7 @@ class Segments:
             self.spark.sql(f"delete from delta.`{table}` where segment = {id}")
         rows = states.withColumn("segment", F.lit(id).cast("bigint"))
         writer = rows.write.format("delta").mode("append").partitionBy("segment")
-        writer.option("userMetadata", f'{{"format": {FORMAT}, "segment": {id}}}').save(str(table))
+        writer.option("userMetadata", delta_log.metadata_text({"format": FORMAT, "segment": id})).save(str(table))
         commit = delta_log.newest(table)
         if commit.metadata.get("segment") != id:
             raise OutsideError(

@@ -103,7 +103,8 @@ class Reader:
     def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
         """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""
         ledger = self.ledger()
-        return read_status(self.home, ledger, self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout))
+        held = self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout)
+        return {**read_status(self.home, ledger, held), "store": dict(self._store.usage())}
 
     @contextmanager
     def _reaching(self, wanted: Cut, deadline: float, check: Callable[[Ledger], object]) -> Iterator[Snapshot]:

@@ -13,8 +13,9 @@ from installed import Installed
 from pyspark.sql import SparkSession
 
 from serving_layer.reader import Reader
-from tideline.errors import FenceError, HomeError
+from tideline.errors import FenceError
 from tideline.oracle import verify
+from tideline.runtime.home import HomeError
 
 
 class Copied(Installed):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from tideline.errors import MissingSegmentError, ProtocolError
 from tideline.ledger import Ledger
@@ -102,6 +102,10 @@ class Store(Protocol):
 
     def sync(self) -> None:
         """Returns when everything committed is on disk."""
+        ...
+
+    def usage(self) -> Mapping[str, Any]:
+        """What it takes, JSON-able: `bytes` on disk, `behind` transactions that the oldest reader pins, its `pid`."""
         ...
 
     def close(self) -> None:

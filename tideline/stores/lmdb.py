@@ -193,6 +193,16 @@ class LmdbStore:
         with self._faults():
             self._env.sync(True)
 
+    def usage(self) -> dict[str, Any]:
+        """See `Store.usage`. Where `behind` stays high, a reader holds a snapshot and the file grows."""
+        self._check_use()
+        with self._faults(OSError):
+            last = self._env.info()["last_txnid"]
+            held = [(int(txn), int(pid)) for pid, _, txn in _readers(self._env.readers())]
+            oldest, pid = min(held, default=(last, None))
+            size = os.path.getsize(os.path.join(self.path, "data.mdb"))
+            return {"bytes": size, "behind": max(last - oldest, 0), "pid": pid}
+
     def close(self) -> None:
         """Ends one use; the environment closes with the last."""
         with self._opening:
@@ -286,6 +296,14 @@ def _condition(fault: Exception) -> str:
     if os.strerror(errno.ENOSPC) in str(fault) or os.strerror(errno.EDQUOT) in str(fault):
         return "STORE_DISK_FULL"
     return "STORE_DAMAGED" if isinstance(fault, _DAMAGE) else "STORE_FAILED"
+
+
+def _readers(table: str) -> Iterator[tuple[str, str, str]]:
+    """(pid, thread, transaction) of each reader that holds a snapshot now, from LMDB's table of them."""
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) == 3 and words[2].isdigit():
+            yield words[0], words[1], words[2]
 
 
 def _slot_name(slot: int) -> bytes:
