@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cases import make_events
 from installed import Installed
 
 from batch_layer import loading
-from tideline import delta_log
+from tideline import delta_log, points
 from tideline.oracle import verify
 from tideline.spark.faults import TableFault
 from tideline.stores.lmdb import LmdbStore
@@ -136,3 +137,30 @@ def test_a_master_whose_last_commit_was_not_synced_is_archived_again(moments: Mo
         json.loads(line) for line in newest_entry(moments.installed.home.master / "events").read_text().splitlines()
     ]
     assert any("add" in entry for entry in entries)
+
+
+def test_what_the_ledger_relies_on_was_synced_before(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file of the master before its cut is stored, every file of a segment before it is published."""
+    installed.apply_few()
+    synced, looked = set(), []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def look(point: str) -> None:
+        tables = {"archive.written": [installed.home.master], "publish": [installed.home.master, installed.home.batch]}
+        for table in (table for folder in tables.get(point, []) for table in folder.iterdir()):
+            for commit in delta_log.commits(table):
+                entry = table / "_delta_log" / f"{commit.version:020d}.json"
+                assert {*commit.files, entry, table, entry.parent, *(f.parent for f in commit.files)} <= synced
+                looked.append((point, len(commit.files)))
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(points, "_hook", look)
+    for number in range(2):
+        installed.send(make_events(20, number, 20 * number))
+        installed.batch()
+    assert {point for point, files in looked if files} == {"archive.written", "publish"}
+    assert installed.wrong() == []
