@@ -93,7 +93,8 @@ class BatchLayer:
             cut = cut.advance(self._log_end(ledger))
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
         changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
-        if ledger.settled and cut == ledger.version.cut and not (full or changed):
+        lost = any(not master.archived.covers(ledger.archived.restrict([master.topic])) for master in masters)
+        if ledger.settled and cut == ledger.version.cut and not (full or changed or lost):
             return None
         with self._step("archive") as step:
             step["rows"] = self._archive(ledger, masters, changed, cut)

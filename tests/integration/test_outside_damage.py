@@ -189,14 +189,14 @@ def test_a_damaged_store_is_named_and_built_again_by_one_command(
         data[place] ^= 1 << dice.randrange(8)
     file.write_bytes(data)
     options = ("--home", home.path, "--bootstrap-server", installed.bootstrap)
-    asked = tideline("query", "totals", "--home", home.path)
+    asked = tideline("query", "totals", "--home", home.path, timeout=400)
     assert asked.code == 3
     assert "tideline rebuild" in asked.err
     assert "Traceback" not in asked.err
     with home.lock("speed"):
-        refused = tideline("rebuild", "--catalog", catalog, *options)
+        refused = tideline("rebuild", "--catalog", catalog, *options, timeout=400)
         assert (refused.code, "speed" in refused.line) == (3, True)
-    done = tideline("rebuild", "--catalog", catalog, *options)
+    done = tideline("rebuild", "--catalog", catalog, *options, timeout=400)
     assert done.code == 0, done.err
     assert "store.damaged" in done.out
     installed.store = LmdbStore.open(home.path, map_size=1 << 30)

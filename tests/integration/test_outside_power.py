@@ -13,6 +13,7 @@ from installed import Installed
 
 from batch_layer import loading
 from tideline import delta_log, points
+from tideline.cut import Cut
 from tideline.oracle import verify
 from tideline.spark.faults import TableFault
 from tideline.stores.lmdb import LmdbStore
@@ -133,6 +134,12 @@ def test_a_master_whose_last_commit_was_not_synced_is_archived_again(moments: Mo
         moments.restart()
         moments.check()
     assert moments.installed.batch(full=True)["rows"] == moments.sent
+    lose_newest(moments.installed.home.master / "events")
+    moments.installed.store.close()
+    moments.restart()
+    assert moments.installed.batch()["version"], "though no event is new"
+    newest = delta_log.newest(moments.installed.home.master / "events")
+    assert Cut.from_json(newest.metadata["end"]) == moments.installed.log_end
     entries = [
         json.loads(line) for line in newest_entry(moments.installed.home.master / "events").read_text().splitlines()
     ]

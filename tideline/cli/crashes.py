@@ -10,8 +10,8 @@ from tideline.errors import EXIT_OUTSIDE
 
 _SIGNALS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 _LINE = (
-    "tideline: {name} while a file was read in memory: the home's store is damaged, or its disk is full or failing. "
-    "Look at the disk; if it is well, stop everything on this home and run `tideline rebuild --catalog FILE`"
+    "tideline: ended by {name}, as a damaged store or a full or failing disk does. Look at the disk; if it is well, "
+    "stop everything on this home and run `tideline rebuild --catalog FILE`"
 )
 
 

@@ -39,7 +39,14 @@ class LmdbSnapshot:
         return database
 
     def get(self, space: str, key: bytes) -> bytes | None:
-        return self.get_many(space, [key]).get(key)
+        database = self._database(space)
+        stored = self._txn.get(key, db=database)
+        if stored is not None:
+            return unseal(key, stored)
+        if entries := self._txn.stat(database)["entries"]:
+            with self._txn.cursor(database) as cursor:
+                _seek(cursor, key, entries)
+        return None
 
     def get_many(self, space: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         wanted, database = list(keys), self._database(space)
