@@ -18,7 +18,7 @@ from tideline.errors import OutsideError, TidelineError
 from tideline.plans import topics
 from tideline.runtime.topics import KafkaFault, topic_partitions
 from tideline.spark.events import kafka_options, offsets_json
-from tideline.spark.faults import disk_fault
+from tideline.spark.faults import disk_fault, table_faults
 
 log = logging.getLogger(__name__)
 _AWAY = 1.0  # seconds between two attempts to reach a Kafka that is away
@@ -95,7 +95,8 @@ class SpeedQuery:
         )
         stream = self._spark.readStream.format("kafka").options(**options).load()
         writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
-        query = writer.trigger(processingTime=self._trigger).start()
+        with table_faults(checkpoint):
+            query = writer.trigger(processingTime=self._trigger).start()
         on_start()
         try:
             while not stopping.is_set() and self._topics() == names:

@@ -38,13 +38,13 @@ class TableFault(OutsideError):
 
 
 @contextmanager
-def table_faults(path: Path, damaged: str) -> Iterator[None]:
+def table_faults(path: Path, damaged: str | None = None) -> Iterator[None]:
     """Spark's errors as TableFault DISK_FULL, or `damaged` where the text names the table; others as they are."""
     try:
         yield
     except (Py4JJavaError, PySparkException) as error:
         fault = disk_fault(error, path)
-        if fault is None and (str(path) in str(error) or "[DELTA_" in str(error)):
+        if fault is None and damaged is not None and (str(path) in str(error) or "[DELTA_" in str(error)):
             fault = TableFault(damaged, path=str(path), reason=cause_of(error))
         if fault is None:
             raise
