@@ -56,6 +56,7 @@ class BatchLayer:
         self._masters: dict[str, Master] = {}
         self._steps: list[dict[str, Any]] = []
         self._token = 0
+        self._began = 0.0
 
     def run(self, full: bool = False, redecode: bool = False) -> Mapping[str, Any] | None:
         """One run; what it did, or None where there was nothing to publish.
@@ -85,7 +86,7 @@ class BatchLayer:
         return token
 
     def _run(self, full: bool, redecode: bool, speed_token: int | None) -> Mapping[str, Any] | None:
-        started, self._steps = time.time(), []
+        started, self._began, self._steps = time.time(), time.monotonic(), []
         with self._step("seal"):
             ledger = self._seal()
         cut = ledger.sealed
@@ -106,7 +107,7 @@ class BatchLayer:
             ledger = self._publish(ledger, cut, computed, speed_token, {"mode": mode, "started_at": started})
         with self._step("expire"):
             self._expire(ledger)
-        return self._report(ledger, started)
+        return self._report(ledger)
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[dict[str, Any]]:
@@ -271,7 +272,7 @@ class BatchLayer:
                     "version": ledger.version.id + 1,
                     "rows": computed.rows,
                     "steps": list(self._steps),
-                    "seconds": round(time.time() - batch["started_at"], 3),
+                    "seconds": round(time.monotonic() - self._began, 3),
                 },
             )
             txn.put_ledger(ledger)
@@ -295,8 +296,9 @@ class BatchLayer:
         self.engine.remove_dead(ledger)
         reach("expire.done")
 
-    def _report(self, ledger: Ledger, started: float) -> Mapping[str, Any]:
-        return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}
+    def _report(self, ledger: Ledger) -> Mapping[str, Any]:
+        seconds = round(time.monotonic() - self._began, 3)
+        return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": seconds}
 
 
 def _latest(stats: Mapping[int, LogStats]) -> int | None:

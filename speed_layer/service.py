@@ -27,14 +27,14 @@ def run_speed(
     home.prepare()
     with home.lock("speed"), open_applied(home) as store:
         spark = layer_session("tideline-speed", home, settings)
-        noted = 0.0
+        noted = -_NOTE_EVERY
 
         def note(committed: Committed | None) -> None:
             nonlocal noted
-            now = time.time()
+            now = time.monotonic()
             if committed is None or now - noted >= _NOTE_EVERY:
                 noted = now
-                cycle = committed and {"committed_at": now, "cycle_seconds": round(committed.seconds, 3)}
+                cycle = committed and {"committed_at": time.time(), "cycle_seconds": round(committed.seconds, 3)}
                 home.write_status("speed", {"ready": True, "bootstrap": bootstrap, **(cycle or {})})
 
         def started() -> None:
