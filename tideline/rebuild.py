@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tideline.apply import apply_catalog
 from tideline.cut import Cut
-from tideline.errors import OutsideError, StoreError
+from tideline.errors import OutsideError
 from tideline.runtime.home import Home, HomeError, process_alive
 from tideline.runtime.installation import find_bootstrap
 from tideline.settings import Settings
@@ -72,12 +75,10 @@ def replace_store(home: Home, resolved: Resolved, bootstrap: str, partitions: in
 
 
 def _origin(home: Home) -> Cut:
-    """Where the old store's history begins, if it can still say so."""
-    try:
-        with LmdbStore.open(home.path, readonly=True) as store, store.snapshot() as snapshot:
-            return snapshot.ledger.origin
-    except StoreError:
-        return Cut()
+    """Where the old store's history begins, if it can still say so: in a process of its own, which a page may end."""
+    asked = [sys.executable, "-m", "tideline.rebuild", str(home.path)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return Cut.from_json(json.loads(done.stdout)) if done.returncode == 0 else Cut()
 
 
 def _refuse_loss(before: Cut, after: Cut) -> None:
@@ -101,3 +102,8 @@ def _free_name(path: Path) -> Path:
         number += 1
         found = path.with_name(f"{path.name}-{number}")
     return found
+
+
+if __name__ == "__main__":
+    with LmdbStore.open(sys.argv[1], readonly=True) as old, old.snapshot() as found:
+        print(json.dumps(found.ledger.origin.to_json()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from contextlib import suppress
@@ -182,12 +183,7 @@ def test_a_damaged_store_is_named_and_built_again_by_one_command(
         installed.wait_committed()
     installed.store.close()
     file = home.store / "data.mdb"
-    data = bytearray(file.read_bytes())
-    dice = random.Random(3)
-    for page in range(2, len(data) // 4096):
-        place = page * 4096 + dice.randrange(4096)
-        data[place] ^= 1 << dice.randrange(8)
-    file.write_bytes(data)
+    os.truncate(file, file.stat().st_size // 3)
     options = ("--home", home.path, "--bootstrap-server", installed.bootstrap)
     asked = tideline("query", "totals", "--home", home.path, timeout=400)
     assert asked.code == 3
