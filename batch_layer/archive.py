@@ -9,11 +9,12 @@ metadata which range it holds.
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.window import Window
@@ -23,9 +24,11 @@ from tideline.cut import Cut
 from tideline.points import reach
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql
+from tideline.spark.faults import table_faults
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, kafka_records, master_records
 from tideline.spark.repeats import Repeats
 
+log = logging.getLogger(__name__)
 _PROPERTIES = {
     "delta.dataSkippingNumIndexedCols": "3",
     "delta.isolationLevel": "Serializable",
@@ -56,12 +59,20 @@ class DeltaMaster:
         """What `records` reads from here on."""
         self._version = version
 
+    def faults(self) -> contextlib.AbstractContextManager[None]:
+        """Spark's errors inside, as errors about this table."""
+        return table_faults(self.path, "MASTER_DAMAGED")
+
     def records(self, begin: Cut, end: Cut) -> DataFrame:
         """The records of [begin, end) in the pinned version, decoded, with `_reason` and `_duplicate`."""
         return master_records(self.spark, self.path, self.topic, begin, end, self._version)
 
     def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
         """Reads, decodes, finds repeats, and commits as Delta's transaction of that begin, which happens once."""
+        with self.faults():
+            return self._append(begin, end, metadata, check)
+
+    def _append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
         rows = kafka_records(self.spark, self.bootstrap, self.topic, begin, end)
         events = decode(rows, self.source, MASTER_COLUMNS).persist()
         try:
@@ -96,9 +107,14 @@ class DeltaMaster:
             rows.write.format("delta")
             .mode(mode)
             .options(**_PROPERTIES, **options)
-            .option("userMetadata", json.dumps(metadata))
+            .option("userMetadata", delta_log.metadata_text(metadata))
         )
-        writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
+        try:
+            writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
+        except Py4JJavaError as error:
+            if mode != "append" or "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
+                raise
+            log.info("the records from this begin on are in the master already")
         delta_log.sync(self.path, delta_log.newest(self.path))
 
     def skip(self, metadata: Mapping[str, Any]) -> None:
@@ -120,6 +136,10 @@ class DeltaMaster:
 
     def rewrite(self, metadata: Mapping[str, Any]) -> int:
         """Decodes the raw columns again and commits all of it; Delta refuses it if something was appended meanwhile."""
+        with self.faults():
+            return self._rewrite(metadata)
+
+    def _rewrite(self, metadata: Mapping[str, Any]) -> int:
         raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
         end = next(commit["end"] for _, commit in self.commits() if "end" in commit)
         raw = raw.withColumn(
@@ -145,7 +165,7 @@ class DeltaMaster:
 def _user_metadata(spark: SparkSession, metadata: Mapping[str, Any]) -> Iterator[None]:
     """For the commits of statements, which take no options."""
     name = "spark.databricks.delta.commitInfo.userMetadata"
-    spark.conf.set(name, json.dumps(metadata))
+    spark.conf.set(name, delta_log.metadata_text(metadata))
     try:
         yield
     finally:

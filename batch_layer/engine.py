@@ -51,12 +51,13 @@ class SparkEngine:
     @contextmanager
     def fold(self, plan: SourcePlan, begin: Cut, end: Cut) -> Iterator[SparkRange]:
         """One aggregation over the range's records, cached while it is in use."""
-        fold = Fold(plan.source, plan.views)
-        folded = fold.aggregate(self._tables[plan.source.name].records(begin, end)).persist()
-        try:
-            yield SparkRange(self.segments, fold, folded)
-        finally:
-            folded.unpersist()
+        fold, table = Fold(plan.source, plan.views), self._tables[plan.source.name]
+        with table.faults():
+            folded = fold.aggregate(table.records(begin, end)).persist()
+            try:
+                yield SparkRange(self.segments, fold, folded)
+            finally:
+                folded.unpersist()
 
     def remove_dead(self, ledger: Ledger) -> None:
         """Segments that the ledger does not name, and the tables of views that it does not know.

@@ -15,6 +15,7 @@ from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
+from tideline.ledger.handoff import check_logs_agree
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
 from tideline.quarantine import failing, may_be_a_views
@@ -59,6 +60,7 @@ class BatchLayer:
         self._steps: list[dict[str, Any]] = []
         self._place: dict[str, Any] = {}
         self._token = 0
+        self._began = 0.0
 
     def run(self, full: bool = False, redecode: bool = False) -> Mapping[str, Any] | None:
         """One run; what it did, or None where there was nothing to publish.
@@ -88,7 +90,7 @@ class BatchLayer:
         return token
 
     def _run(self, full: bool, redecode: bool, speed_token: int | None) -> Mapping[str, Any] | None:
-        started, self._steps = time.time(), []
+        started, self._began, self._steps = time.time(), time.monotonic(), []
         with self._step("seal"):
             ledger = self._seal()
             self._stands(ledger, ledger.sealed)
@@ -98,7 +100,8 @@ class BatchLayer:
             self._stands(ledger, cut)
         masters = [self._master(plan.source, ledger) for plan in plan_sources(ledger, ()) if plan.current]
         changed = [master for master in masters if redecode or not master.is_current(ledger.archived)]
-        if ledger.settled and cut == ledger.version.cut and not (full or changed):
+        lost = any(not master.archived.covers(ledger.archived.restrict([master.topic])) for master in masters)
+        if ledger.settled and cut == ledger.version.cut and not (full or changed or lost):
             return None
         with self._step("archive") as step:
             step["rows"] = self._archive(ledger, masters, changed, cut)
@@ -111,7 +114,7 @@ class BatchLayer:
             self._stands(ledger, cut)
         with self._step("expire"):
             self._expire(ledger)
-        return self._report(ledger, started)
+        return self._report(ledger)
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[dict[str, Any]]:
@@ -211,7 +214,9 @@ class BatchLayer:
                 counted = self._fold(
                     ledger, SourcePlan(plan.source, fresh, True), ledger.origin, published.cut, {}, computed
                 )
-                before = counted if full else before
+                if not full:
+                    check_logs_agree({topic: before}, {topic: counted}, published.cut)
+                before = counted
             computed.log[topic] = self._fold(ledger, plan, published.cut, cut, before, computed)
         return computed
 
@@ -301,7 +306,7 @@ class BatchLayer:
                     "version": ledger.version.id + 1,
                     "rows": computed.rows,
                     "steps": list(self._steps),
-                    "seconds": round(time.time() - batch["started_at"], 3),
+                    "seconds": round(time.monotonic() - self._began, 3),
                 },
             )
             txn.put_ledger(ledger)
@@ -326,8 +331,9 @@ class BatchLayer:
         self.engine.remove_dead(ledger)
         reach("expire.done")
 
-    def _report(self, ledger: Ledger, started: float) -> Mapping[str, Any]:
-        return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}
+    def _report(self, ledger: Ledger) -> Mapping[str, Any]:
+        seconds = round(time.monotonic() - self._began, 3)
+        return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": seconds}
 
 
 def _latest(stats: Mapping[int, LogStats]) -> int | None:

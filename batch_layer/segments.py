@@ -25,6 +25,7 @@ from tideline.errors import OutsideError
 from tideline.ledger import Segment
 from tideline.merge import Row
 from tideline.points import reach
+from tideline.spark.faults import TableFault, table_faults
 from tideline.spark.fold import PlannedView
 from tideline.spark.states import merge_states, rows_of, segment_rows
 from tideline.stores import Store
@@ -53,6 +54,10 @@ class Segments:
 
         `rows` is how many states the new events gave.
         """
+        with table_faults(self.table(task.view), "SEGMENTS_DAMAGED"):
+            return self._build(task, folded, planned, rows)
+
+    def _build(self, task: Task, folded: DataFrame, planned: PlannedView, rows: int) -> Built:
         view, begin = task.view, task.begin
         merged = to_merge(task.earlier, rows)
         states = segment_rows(folded, planned)
@@ -69,15 +74,23 @@ class Segments:
         return Built(loaded, tuple(segment.id for segment in merged))
 
     def _read(self, view: ViewDefinition, segments: Sequence[Segment]) -> DataFrame:
+        """The states of segments, all of them. Raises TableFault where the table and the ledger do not agree."""
         ids = [segment.id for segment in segments]
-        table = self.spark.read.format("delta").load(str(self.table(view)))
-        return table.where(F.col("segment").isin(ids)).drop("segment")
+        table = self.spark.read.format("delta").load(str(self.table(view))).where(F.col("segment").isin(ids))
+        found = {row["segment"]: row["count"] for row in table.groupBy("segment").count().collect()}
+        for segment in segments:
+            if found.get(segment.id, 0) != segment.rows:
+                reason = f"segment {segment.id} has {segment.rows} rows, the table {found.get(segment.id, 0)}"
+                raise TableFault("SEGMENTS_DAMAGED", path=str(self.table(view)), reason=reason)
+        return table.drop("segment")
 
     def _write(self, view: ViewDefinition, id: int, states: DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
+        if (table / f"segment={id}").exists():  # of a store that was put back to an earlier time
+            self.spark.sql(f"delete from delta.`{table}` where segment = {id}")
         rows = states.withColumn("segment", F.lit(id).cast("bigint"))
         writer = rows.write.format("delta").mode("append").partitionBy("segment")
-        writer.option("userMetadata", f'{{"format": {FORMAT}, "segment": {id}}}').save(str(table))
+        writer.option("userMetadata", delta_log.metadata_text({"format": FORMAT, "segment": id})).save(str(table))
         commit = delta_log.newest(table)
         if commit.metadata.get("segment") != id:
             raise OutsideError(
@@ -116,7 +129,7 @@ class Segments:
 def _states(view: ViewDefinition, files: Sequence[Path]) -> Iterator[Row]:
     """The rows of a segment's files."""
     for file in files:
-        with pq.ParquetFile(file) as parquet:
+        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(_READ_ROWS):
                 yield from rows_of(view, batch)
 

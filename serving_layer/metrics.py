@@ -16,7 +16,6 @@ from tideline import __version__
 from tideline.cut import Cut
 from tideline.ledger import Ledger, LogStats, add_counts
 from tideline.runtime.home import Home
-from tideline.stores.lmdb import StoreUsage
 
 PLACE = ("topic", "partition")
 COUNTED = ("source", "partition")
@@ -94,7 +93,7 @@ METRICS = (
 )
 
 
-def metrics_text(home: Home, ledger: Ledger, seen: Seen, usage: StoreUsage | None) -> str:
+def metrics_text(home: Home, ledger: Ledger, seen: Seen, usage: Mapping[str, Any]) -> str:
     """The exposition; `seen` is what Kafka holds."""
     out = Exposition(METRICS)
     out.add("tideline_build_info", 1, __version__)
@@ -115,11 +114,8 @@ def metrics_text(home: Home, ledger: Ledger, seen: Seen, usage: StoreUsage | Non
     _hand_off(out, ledger)
     _batch(out, ledger, layers["batch"])
     _speed(out, layers["speed"])
-    if usage is not None:
-        out.add("tideline_store_size_bytes", usage.size)
-        out.add("tideline_store_used_bytes", usage.used)
-        out.add("tideline_store_map_bytes", usage.map_size)
-        out.add("tideline_store_readers", usage.readers)
+    for name, key in (("size_bytes", "bytes"), ("used_bytes", "used"), ("map_bytes", "map"), ("readers", "readers")):
+        out.add(f"tideline_store_{name}", usage[key])
     disk = shutil.disk_usage(home.path)
     out.add("tideline_disk_free_bytes", disk.free)
     out.add("tideline_disk_size_bytes", disk.total)

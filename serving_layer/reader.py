@@ -116,12 +116,13 @@ class Reader:
     def status(self, *, timeout: float = 2.0) -> dict[str, Any]:
         """The installation's state, JSON-able; waits about `timeout` seconds for Kafka. See `read_status`."""
         ledger = self.ledger()
-        return read_status(self.home, ledger, self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout))
+        held = self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout)
+        return {**read_status(self.home, ledger, held), "store": dict(self._store.usage())}
 
     def metrics(self, *, timeout: float = 1.0) -> str:
         """The installation's state in Prometheus' text format; waits `timeout` seconds for Kafka at most."""
         ledger = self.ledger()
-        usage = self._store.usage() if isinstance(self._store, LmdbStore) else None
+        usage = self._store.usage()
         return metrics_text(self.home, ledger, self._kafka.glance(tuple(sorted(ledger.topic_ids)), timeout), usage)
 
     @contextmanager

@@ -15,6 +15,7 @@ from serving_layer.app import create_app
 from serving_layer.reader import Reader
 from tideline.errors import OutsideError, Texts
 from tideline.runtime.home import Home
+from tideline.stores.lmdb import LmdbStore
 
 GRACE = 5  # seconds that a stop waits for requests under way
 
@@ -74,6 +75,8 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
 
     Raises StoreError where the home has no store, ServeError where the port cannot be had.
     """
+    with LmdbStore.open(home.path, readonly=True) as store:
+        store.check()
     with Reader(home) as reader, bind(host, port) as listener:
         url = address_of(listener, host)
 

@@ -17,6 +17,7 @@ from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
 from tideline.spark.collect import collect
 from tideline.spark.events import decode, records
+from tideline.spark.faults import table_faults
 from tideline.spark.fold import Fold
 from tideline.spark.ranges import event_ids, range_sql
 from tideline.spark.repeats import Repeats
@@ -47,8 +48,9 @@ class SparkFolder:
     def _load(self, source: SourceDefinition, begin: Cut, end: Cut, ledger: Ledger) -> Repeats:
         repeats, master = Repeats(source), self.master / source.name
         changing = any(former["name"] == source.name for former in ledger.former_sources.values())
-        ids = event_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived, not changing)
-        repeats.load(ids.toArrow())
+        with table_faults(master, "MASTER_DAMAGED"):
+            ids = event_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived, not changing)
+            repeats.load(ids.toArrow())
         return repeats
 
     @contextmanager

@@ -72,13 +72,13 @@ class Progress:
     cycles: int = 0
     seconds: float = 0.0
     states: int = 0
-    _noted: float = 0.0
-    _logged: float = 0.0
+    _noted: float = -_LOG_EVERY
+    _logged: float = -_LOG_EVERY
     _untold: int = 0
 
     def committed(self, commit: Committed) -> None:
         """After each commit."""
-        now = time.time()
+        now = time.monotonic()
         self.cycles += 1
         self.seconds += commit.seconds
         self.states += commit.states
@@ -87,7 +87,7 @@ class Progress:
         if now - self._noted >= _NOTE_EVERY:
             self._noted = now
             self.note(
-                committed_at=now,
+                committed_at=time.time(),
                 cycle_seconds=round(commit.seconds, 3),
                 cycles=self.cycles,
                 seconds=round(self.seconds, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections.abc import Callable
@@ -15,9 +16,12 @@ from speed_layer.layer import SpeedLayer
 from speed_layer.offsets import OffsetLog
 from tideline.errors import OutsideError, TidelineError
 from tideline.plans import topics
-from tideline.runtime.topics import topic_partitions
+from tideline.runtime.topics import KafkaFault, topic_partitions
 from tideline.spark.events import kafka_options, offsets_json
+from tideline.spark.faults import disk_fault, table_faults
 
+log = logging.getLogger(__name__)
+_AWAY = 1.0  # seconds between two attempts to reach a Kafka that is away
 _LOOK = 0.5  # seconds between two looks at the ledger's topics
 _LAST_CYCLE = 10.0  # seconds that a micro-batch may still take when the query is to end
 _CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
@@ -38,14 +42,29 @@ class SpeedQuery:
         self._ending = False
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
-        """Reads until `stopping` is set. Raises what ended the query otherwise."""
+        """Reads until `stopping` is set. Raises what ended the query otherwise.
+
+        Once it has read, it waits for a Kafka that is away: a restart would cost it a JVM, and say no more.
+        """
         conf = self._spark.conf
         conf.set("spark.sql.streaming.checkpointFileManagerClass", _CHECKPOINTS)
         conf.set("spark.sql.streaming.checkpoint.fileChecksum.enabled", "false")
-        runs = 0
+        runs, reading = 0, False
+
+        def started() -> None:
+            nonlocal reading
+            reading = True
+            on_start()
+
         while not stopping.is_set():
             runs += 1
-            self._run_once(self._scratch / f"speed-{runs}", stopping, on_start)
+            try:
+                self._run_once(self._scratch / f"speed-{runs}", stopping, started)
+            except KafkaFault as fault:
+                if fault.condition != "KAFKA_UNREACHABLE" or not reading:
+                    raise
+                log.warning("waiting for Kafka: %s", fault)
+                stopping.wait(_AWAY)
 
     def _topics(self) -> list[str]:
         with self._layer.store.snapshot() as snapshot:
@@ -76,7 +95,8 @@ class SpeedQuery:
         )
         stream = self._spark.readStream.format("kafka").options(**options).load()
         writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
-        query = writer.trigger(processingTime=self._trigger).start()
+        with table_faults(checkpoint):
+            query = writer.trigger(processingTime=self._trigger).start()
         on_start()
         try:
             while not stopping.is_set() and self._topics() == names:
@@ -106,6 +126,9 @@ class SpeedQuery:
                 self._layer.check_log(snapshot.ledger)
         except TidelineError as better:
             return better
+        full = disk_fault(self._error or error, self._scratch)
+        if full is not None:
+            return full
         if self._error is not None:
             return self._error
         text = str(error)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from zlib import crc32
 
 from tideline.errors import OutsideError
 
@@ -47,15 +48,35 @@ def _read(table: Path, path: Path) -> Commit:
             if "add" in action:
                 files.append(table / unquote(action["add"]["path"]))
             if "commitInfo" in action:
-                metadata = json.loads(action["commitInfo"].get("userMetadata") or "{}")
-    except (OSError, ValueError) as error:
+                metadata = _checked(json.loads(action["commitInfo"].get("userMetadata") or "{}"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise OutsideError(
             "DELTA_LOG_DAMAGED",
             f"the Delta log entry {path} cannot be read: {error}",
-            "restore it, or move the table away and rebuild it",
+            "stop everything on this home, put it back, or move the table away: segments come back with "
+            "`tideline batch --full`, a master as far as Kafka holds it with `tideline rebuild --catalog FILE`",
             path=str(path),
         ) from error
-    return Commit(int(path.stem), metadata if isinstance(metadata, dict) else {}, tuple(files))
+    return Commit(int(path.stem), metadata, tuple(files))
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """A commit's metadata as Delta is to keep it, with a checksum of its own."""
+    return json.dumps({**metadata, "check": _check(metadata)})
+
+
+def _checked(metadata: Any) -> dict[str, Any]:
+    """The metadata without its checksum. Raises ValueError where that is another."""
+    if not isinstance(metadata, dict):
+        return {}
+    check = metadata.pop("check", None)
+    if check not in (None, _check(metadata)):
+        raise ValueError("its metadata is not what was written")
+    return metadata
+
+
+def _check(metadata: Mapping[str, Any]) -> int:
+    return crc32(json.dumps(metadata, sort_keys=True).encode())
 
 
 def newest(table: Path) -> Commit:

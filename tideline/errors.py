@@ -133,6 +133,18 @@ class StoreError(OutsideError):
             "the store at {path} failed: {reason}",
             "check the disk's space, its permissions and its health",
         ),
+        "STORE_DAMAGED": (
+            "the store at {path} is damaged: {reason}",
+            "stop everything on this home and run `tideline rebuild --catalog FILE`, which makes it from the master",
+        ),
+        "STORE_DISK_FULL": (
+            "the disk of the store at {path} is full: {reason}",
+            "free some space and start again; what was committed is there",
+        ),
+        "STORE_MAP_FULL": (
+            "the store at {path} has outgrown its map: {reason}",
+            "lower batch.keep_versions or the views' keep, and run `tideline rebuild --catalog FILE`",
+        ),
         "STORE_FORKED": (
             "the store at {path} was opened by process {owner} and used after a fork by process {pid}",
             "open the store in the process that uses it",

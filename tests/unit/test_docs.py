@@ -154,7 +154,7 @@ def test_every_command_line_is_understood(page: str) -> None:
     for words in found:
         complete = (
             words
-            if len(words) > 1 or words[0] not in ("up", "apply", "plan", "check")
+            if len(words) > 1 or words[0] not in ("up", "apply", "plan", "check", "rebuild")
             else [*words, "--catalog", "FILE"]
         )
         assert parse(complete).command == words[0], words

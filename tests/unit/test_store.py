@@ -231,12 +231,12 @@ def edit(home: Path, key: bytes, value: bytes) -> None:
 
 def test_a_newer_format_is_refused(home: Path) -> None:
     LmdbStore.open(home, create=True).close()
-    edit(home, b"format", b"2")
+    edit(home, b"format", b"3")
     for options in ({}, {"create": True}, {"readonly": True}):
         with pytest.raises(StoreError) as refused:
             LmdbStore.open(home, **options)
         assert refused.value.condition == "STORE_FORMAT"
-        assert refused.value.params == {"path": str(home), "found": 2, "known": 1}
+        assert refused.value.params == {"path": str(home), "found": 3, "known": 2}
 
 
 def test_a_store_whose_creation_was_cut_off_is_refused_and_can_be_created(home: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_file_that_is_no_store_is_refused(home: Path) -> None:
     (home / "store" / "data.mdb").write_bytes(b"not a store" * 1000)
     with pytest.raises(StoreError) as refused:
         LmdbStore.open(home)
-    assert refused.value.condition == "STORE_FAILED"
+    assert refused.value.condition == "STORE_DAMAGED"
 
 
 def test_one_process_opens_a_store_once(home: Path, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_full_store_says_so_and_stays_as_it_was(home: Path) -> None:
         load(store, "s1", b"a")
         with pytest.raises(StoreError) as refused:
             load(store, "s2", *(b"%06d" % number for number in range(100_000)))
-        assert refused.value.condition == "STORE_FAILED"
+        assert refused.value.condition == "STORE_MAP_FULL"
         assert "MAP_FULL" in refused.value.params["reason"]
         with store.snapshot() as snapshot:
             assert snapshot.spaces() == ["s1"]

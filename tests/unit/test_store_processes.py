@@ -167,6 +167,40 @@ def test_a_reader_that_is_killed_gives_its_place_back(disk: LmdbStore, home: Pat
     assert before >= 1
 
 
+def hand_off(store: LmdbStore, number: int) -> None:
+    """A space of 100 kB comes, the one before goes."""
+    with store.write() as txn:
+        txn.load(f"s{number + 1}", [(b"%d" % key, b"x" * 1000) for key in range(10, 100)])
+        txn.drop(f"s{number}")
+
+
+def test_a_snapshot_that_is_held_for_long_stays_right_is_reported_and_costs_no_more_once_its_reader_is_gone(
+    disk: LmdbStore, home: Path
+) -> None:
+    load(disk, "s1", b"a", b"b")
+    process, pipe = started(hold_a_snapshot, str(home))
+    sizes = [disk.usage()["bytes"]]
+    for number in range(1, 101):
+        hand_off(disk, number)
+        if number % 20 == 0:
+            assert ask(pipe, True) == [b"a", b"b"]
+            sizes.append(disk.usage()["bytes"])
+    usage = disk.usage()
+    assert (usage["pid"], usage["behind"] >= 100) == (process.pid, True)
+    assert sizes == sorted(sizes)
+    assert 100 * 90_000 < sizes[-1] - sizes[0] < 100 * 200_000, "what was written meanwhile is kept, and little else"
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(PATIENCE)
+    found = 101 + module.READER_CHECK_EVERY
+    for number in range(101, found):
+        hand_off(disk, number)
+    after = disk.usage()
+    assert (after["pid"], after["behind"]) == (None, 0)
+    for number in range(found, found + 100):
+        hand_off(disk, number)
+    assert disk.usage()["bytes"] <= after["bytes"] + 1_000_000, "its pages are used again"
+
+
 def test_a_copy_of_the_files_is_a_store(disk: LmdbStore, home: Path, tmp_path: Path) -> None:
     load(disk, "s1", b"a")
     disk.sync()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
+from tideline.cli.crashes import explain_crashes
 from tideline.errors import EXIT_DONE, EXIT_OUTSIDE, EXIT_USAGE, OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields, is_json
 
@@ -33,6 +34,7 @@ MODULES = (
     "tideline.cli.diff",
     "tideline.cli.verify",
     "tideline.cli.recover",
+    "tideline.cli.rebuild",
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""
 
@@ -92,6 +94,8 @@ def _join_dashed(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code. An error is one line on stderr, with `-o json` also JSON on stdout."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        explain_crashes()
     try:
         args = parse(words)
         code = args.run(args)

@@ -20,10 +20,11 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from batch_layer.service import run_recover
-    from tideline.runtime.installation import find_bootstrap
+    from tideline.rebuild import reached
 
     settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
-    losses, report = run_recover(home, settings, find_bootstrap(home, settings))
+    with home.lock("up"), reached(home, settings) as bootstrap:
+        losses, report = run_recover(home, settings, bootstrap)
     if args.output == "json":
         print_json({"losses": [loss.to_json() for loss in losses], "run": report})
         return

@@ -51,6 +51,7 @@ def _lines(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{status['batch_version']}, {status['unpublished_events']} offsets not published yet",
     )
     yield "last batch", _last_batch(status["last_batch"])
+    yield "store", _store(status["store"])
     yield "views", ", ".join(status["views"]["live"]) or "none"
     if status["views"]["waiting"]:
         yield "waiting", f"{', '.join(status['views']['waiting'])}: answerable after the next batch run"
@@ -73,6 +74,11 @@ def _margin(margin: Mapping[str, Any]) -> str:
     place = f"{margin['topic']} partition {margin['partition']}"
     held = f"Kafka holds {margin['offsets']} archived offsets of {place}"
     return held + (", and has deleted none" if margin["deleted"] <= 0 else f", and has deleted {margin['deleted']}")
+
+
+def _store(store: Mapping[str, Any]) -> str:
+    held = f", process {store['pid']} holds a snapshot of {store['behind']} transactions ago" if store["behind"] else ""
+    return f"{store['bytes'] / 1e6:.1f} MB{held}"
 
 
 def _last_batch(run: Mapping[str, Any] | None) -> str:

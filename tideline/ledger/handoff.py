@@ -212,6 +212,11 @@ def check_log_matches(ledger: Ledger, expired: Collection[Generation], log: Log,
     expected: Log = ledger.version.log
     for generation in expired:
         expected = merge_logs(expected, generation.log)
+    check_logs_agree(expected, log, cut)
+
+
+def check_logs_agree(expected: Log, log: Log, cut: Cut) -> None:
+    """Raises ChecksumError unless both hold as many records of each partition, with the same checksum."""
     for topic in sorted({*expected, *log}):
         mine, theirs = expected.get(topic, {}), log.get(topic, {})
         for partition in sorted({*mine, *theirs}):

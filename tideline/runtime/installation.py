@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def open_applied(home: Home) -> Iterator[LmdbStore]:
-    """The store of an installation to which a catalog was applied. Raises StoreError, UsageError NOT_APPLIED."""
+    """The store of an installation to which a catalog was applied, looked through. Raises StoreError, UsageError."""
     with LmdbStore.open(home.path) as store:
+        store.check()
         with store.snapshot() as snapshot:
             if not snapshot.ledger.wanted and not snapshot.ledger.quarantined:
                 raise UsageError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from tideline.errors import MissingSegmentError, ProtocolError
 from tideline.ledger import Ledger
@@ -102,6 +102,12 @@ class Store(Protocol):
 
     def sync(self) -> None:
         """Returns when everything committed is on disk."""
+        ...
+
+    def usage(self) -> Mapping[str, Any]:
+        """What it takes, JSON-able: `bytes` on disk, of a `map` of so many of which `used` were ever filled; slots of
+        `readers` in use; and how many transactions `behind` the oldest reader is, whose `pid` pins their pages.
+        """
         ...
 
     def close(self) -> None:

@@ -9,13 +9,13 @@ by the spaces that exist at one time.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,25 +24,24 @@ import lmdb
 from tideline.errors import StoreError
 from tideline.ledger import Ledger
 from tideline.stores.base import is_commit
+from tideline.stores.checksums import Damaged, seal, unseal
 from tideline.stores.lmdb_txn import LmdbSnapshot, LmdbTransaction
 
-FORMAT = 1  # of the file's layout, of its keys (tideline/keys.py) and of its rows (tideline/codec.py)
+FORMAT = 2  # of the file's layout, of its keys (tideline/keys.py) and of its rows (tideline/codec.py)
 MAP_SIZE = 1 << 40
 MAX_SLOTS = 4096
 FIRST_SLOTS = 512
 SPARE_SLOTS = 256
 MAX_READERS = 1024
 READER_CHECK_EVERY = 64
-
-
-@dataclass(frozen=True)
-class StoreUsage:
-    """Bytes on disk, bytes of the map that were ever filled, the map's size, slots of readers in use."""
-
-    size: int
-    used: int
-    map_size: int
-    readers: int
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.NotFoundError,
+    lmdb.IncompatibleError,
+    lmdb.BadTxnError,  # an operation before it found the damage
+)
 
 
 class LmdbStore:
@@ -121,10 +120,13 @@ class LmdbStore:
         except lmdb.NotFoundError:
             raise StoreError("STORE_INCOMPLETE", path=self.home) from None
         with self._env.begin() as txn:
-            found = _number(txn, b"format", self._meta)
-            count = _number(txn, b"slots", self._meta)
-        if found != FORMAT:
-            raise StoreError("STORE_FORMAT", path=self.home, found=found, known=FORMAT)
+            named = txn.get(b"format", db=self._meta)
+            if named is None:
+                raise StoreError("STORE_INCOMPLETE", path=self.home)
+            found = int(named) if named.isdigit() else repr(named)
+            if found != FORMAT:
+                raise StoreError("STORE_FORMAT", path=self.home, found=found, known=FORMAT)
+            count = _slot_count(txn, self._meta)
         self._open_slots(count)
         self._env.reader_check()
 
@@ -137,7 +139,7 @@ class LmdbStore:
             for slot in range(FIRST_SLOTS):
                 self._env.open_db(_slot_name(slot), txn=txn)
             txn.put(b"format", str(FORMAT).encode(), db=meta)
-            txn.put(b"slots", str(FIRST_SLOTS).encode(), db=meta)
+            txn.put(b"slots", seal(b"slots", b"%d" % FIRST_SLOTS), db=meta)
             txn.put(b"ledger", _encode(Ledger.create(str(uuid.uuid4()))), db=meta)
         self._env.sync(True)
 
@@ -176,20 +178,36 @@ class LmdbStore:
             if txn.ledger is not before and not is_commit(before, txn.ledger):
                 self._env.sync(True)
 
+    def check(self) -> None:
+        """Walks all that the ledger names. Raises StoreError STORE_DAMAGED, MissingSegmentError."""
+        with self.snapshot() as snapshot:
+            rows = {segment.space: segment.rows for segment in snapshot.ledger.segments.values()}
+            for space in snapshot.ledger.spaces():
+                count = sum(1 for _ in snapshot.scan(space))
+                if count != rows.get(space, count):
+                    raise Damaged(f"{space} holds {count} rows, the ledger says {rows[space]}")
+
     def sync(self) -> None:
         """Returns when everything committed is on disk."""
         self._check_use()
         with self._faults():
             self._env.sync(True)
 
-    def usage(self) -> StoreUsage:
-        """How much room the store takes and has."""
+    def usage(self) -> dict[str, Any]:
+        """See `Store.usage`. Where `behind` stays high, a reader holds a snapshot and the file grows."""
         self._check_use()
         with self._faults(OSError):
             told = self._env.info()
-            size = os.stat(os.path.join(self.path, "data.mdb")).st_blocks * 512
-            used = (told["last_pgno"] + 1) * self._env.stat()["psize"]
-        return StoreUsage(size, used, told["map_size"], told["num_readers"])
+            held = [(int(txn), int(pid)) for pid, _, txn in _readers(self._env.readers())]
+            oldest, pid = min(held, default=(told["last_txnid"], None))
+            return {
+                "bytes": os.stat(os.path.join(self.path, "data.mdb")).st_blocks * 512,
+                "used": (told["last_pgno"] + 1) * self._env.stat()["psize"],
+                "map": told["map_size"],
+                "readers": told["num_readers"],
+                "behind": max(told["last_txnid"] - oldest, 0),
+                "pid": pid,
+            }
 
     def close(self) -> None:
         """Ends one use; the environment closes with the last."""
@@ -214,7 +232,7 @@ class LmdbStore:
             except lmdb.ReadersFullError:
                 self._env.reader_check()
                 txn = self._env.begin()
-            count = _number(txn, b"slots", self._meta)
+            count = _slot_count(txn, self._meta)
             if count <= known:
                 return txn
             txn.abort()
@@ -225,7 +243,7 @@ class LmdbStore:
         while True:
             known = len(self._slots)
             txn = self._env.begin(write=True)
-            count = _number(txn, b"slots", self._meta)
+            count = _slot_count(txn, self._meta)
             used = txn.stat(self._spaces)["entries"]
             if count <= known and (count - used >= SPARE_SLOTS or count >= MAX_SLOTS):
                 return txn
@@ -237,10 +255,10 @@ class LmdbStore:
 
     def _grow(self, count: int) -> None:
         with self._handles, self._env.begin(write=True) as txn:
-            current = _number(txn, b"slots", self._meta)
+            current = _slot_count(txn, self._meta)
             for slot in range(current, count):
                 self._env.open_db(_slot_name(slot), txn=txn)
-            txn.put(b"slots", str(max(current, count)).encode(), db=self._meta)
+            txn.put(b"slots", seal(b"slots", b"%d" % max(current, count)), db=self._meta)
         self._open_slots(max(current, count))
 
     def _open_slots(self, count: int) -> None:
@@ -255,10 +273,10 @@ class LmdbStore:
                 self._slots.extend(opened)
 
     def _decode(self, txn: Any) -> Ledger:
-        raw = bytes(txn.get(b"ledger", db=self._meta))
+        raw = bytes(txn.get(b"ledger", b"", db=self._meta))
         cached = self._cached
         if cached is None or cached[0] != raw:
-            cached = self._cached = (raw, Ledger.from_json(json.loads(raw)))
+            cached = self._cached = (raw, Ledger.from_json(json.loads(unseal(b"ledger", raw))))
         return cached[1]
 
     def _check_use(self) -> None:
@@ -272,18 +290,35 @@ class LmdbStore:
         kinds: tuple[type[Exception], ...] = (lmdb.Error, *others)
         try:
             yield
+        except Damaged as damage:
+            raise StoreError("STORE_DAMAGED", path=self.home, reason=damage.params["reason"]) from damage
         except kinds as fault:
-            raise StoreError("STORE_FAILED", path=self.home, reason=str(fault)) from fault
+            raise StoreError(_condition(fault), path=self.home, reason=str(fault)) from fault
+
+
+def _condition(fault: Exception) -> str:
+    if isinstance(fault, lmdb.MapFullError):
+        return "STORE_MAP_FULL"
+    if os.strerror(errno.ENOSPC) in str(fault) or os.strerror(errno.EDQUOT) in str(fault):
+        return "STORE_DISK_FULL"
+    return "STORE_DAMAGED" if isinstance(fault, _DAMAGE) else "STORE_FAILED"
+
+
+def _readers(table: str) -> Iterator[tuple[str, str, str]]:
+    """(pid, thread, transaction) of each reader that holds a snapshot now, from LMDB's table of them."""
+    for line in table.splitlines()[1:]:
+        words = line.split()
+        if len(words) == 3 and words[2].isdigit():
+            yield words[0], words[1], words[2]
 
 
 def _slot_name(slot: int) -> bytes:
     return b"slot%04d" % slot
 
 
-def _number(txn: Any, key: bytes, database: Any) -> int:
-    value = txn.get(key, db=database)
-    return 0 if value is None else int(value)
+def _slot_count(txn: Any, meta: Any) -> int:
+    return int(unseal(b"slots", txn.get(b"slots", b"", db=meta)))
 
 
 def _encode(ledger: Ledger) -> bytes:
-    return json.dumps(ledger.to_json(), separators=(",", ":")).encode()
+    return seal(b"ledger", json.dumps(ledger.to_json(), separators=(",", ":")).encode())

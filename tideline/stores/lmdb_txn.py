@@ -1,4 +1,8 @@
-"""The transactions of the LMDB store: spaces looked up in the transaction, then read and written by slot."""
+"""The transactions of the LMDB store: spaces looked up in the transaction, then read and written by slot.
+
+What is read carries its checksum, and what is not found is shown to be absent by its neighbours: a damaged file is an
+error, never another value or a smaller number (invariant 7).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 from tideline.errors import MissingSegmentError, ProtocolError, StoreError
 from tideline.ledger import Ledger
 from tideline.stores.base import Item, follow_ledger, refuse_reload
+from tideline.stores.checksums import Damaged, seal, sealed, unseal, unsealed
 
 
 class LmdbSnapshot:
@@ -30,28 +35,49 @@ class LmdbSnapshot:
             slot = self._txn.get(space.encode(), db=self._spaces)
             if slot is None:
                 raise MissingSegmentError("MISSING_SPACE", space=space)
-            database = self._found[space] = self._slots[int(slot)]
+            database = self._found[space] = self._slots[int(unseal(space.encode(), slot))]
         return database
 
     def get(self, space: str, key: bytes) -> bytes | None:
-        value: bytes | None = self._txn.get(key, db=self._database(space))
-        return value
+        database = self._database(space)
+        stored = self._txn.get(key, db=database)
+        if stored is not None:
+            return unseal(key, stored)
+        if entries := self._txn.stat(database)["entries"]:
+            with self._txn.cursor(database) as cursor:
+                _seek(cursor, key, entries)
+        return None
 
     def get_many(self, space: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        with self._txn.cursor(self._database(space)) as cursor:
-            return dict(cursor.getmulti(keys))
+        wanted, database = list(keys), self._database(space)
+        entries = self._txn.stat(database)["entries"]
+        with self._txn.cursor(database) as cursor:
+            found = {key: unseal(key, stored) for key, stored in cursor.getmulti(wanted)}
+            if entries and len(found) < len(wanted):
+                for key in wanted:
+                    if key not in found:
+                        _seek(cursor, key, entries)
+        return found
 
     def scan(self, space: str, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[Item]:
         return self._scan(self._database(space), lower, upper)
 
     def _scan(self, database: Any, lower: bytes | None, upper: bytes | None) -> Iterator[Item]:
+        entries = self._txn.stat(database)["entries"]
         with self._txn.cursor(database) as cursor:
-            if not (cursor.set_range(lower) if lower else cursor.first()):
+            if not (_seek(cursor, lower, entries) if lower else cursor.first()):
+                if entries and not lower:
+                    raise Damaged(f"a space of {entries} keys is empty")
                 return
             if upper is None:
-                yield from cursor.iternext()
+                count = 0
+                for item in unsealed(cursor.iternext()):
+                    count += 1
+                    yield item
+                if not lower and count != entries:
+                    raise Damaged(f"a space of {entries} keys holds {count}")
                 return
-            for item in cursor.iternext():
+            for item in unsealed(cursor.iternext()):
                 if item[0] >= upper:
                     return
                 yield item
@@ -61,7 +87,20 @@ class LmdbSnapshot:
 
     def spaces(self) -> list[str]:
         with self._txn.cursor(self._spaces) as cursor:
-            return [name.decode() for name in cursor.iternext(keys=True, values=False)]
+            return [name.decode() for name, _ in unsealed(cursor.iternext())]
+
+
+def _seek(cursor: Any, key: bytes, entries: int) -> bool:
+    """Goes to the first key not before `key`; whether there is one. Raises Damaged where its neighbours disagree."""
+    found = cursor.set_range(key)
+    after = cursor.item() if found else None
+    before = cursor.item() if (cursor.prev() if found else cursor.last()) else None
+    for item in (before, after):
+        if item is not None:
+            unseal(*item)
+    if (before and before[0] >= key) or (after and after[0] < key) or (entries and not before and not after):
+        raise Damaged(f"key {key[:40].hex()} is not where its order says")
+    return bool(cursor.set_range(key)) if found else False
 
 
 class LmdbTransaction(LmdbSnapshot):
@@ -81,20 +120,20 @@ class LmdbTransaction(LmdbSnapshot):
         free = self._free_slots()
         if not free:
             raise StoreError("STORE_FULL_OF_SPACES", space=space, room=len(self._slots))
-        self._txn.put(space.encode(), b"%d" % free.pop(), db=self._spaces)
+        self._txn.put(space.encode(), seal(space.encode(), b"%d" % free.pop()), db=self._spaces)
 
     def put(self, space: str, key: bytes, value: bytes) -> None:
-        self._txn.put(key, value, db=self._database(space))
+        self._txn.put(key, seal(key, value), db=self._database(space))
 
     def put_many(self, space: str, items: Iterable[Item]) -> None:
         with self._txn.cursor(self._database(space)) as cursor:
-            cursor.putmulti(items)
+            cursor.putmulti(sealed(items))
 
     def load(self, space: str, rows: Iterable[Item]) -> int:
         refuse_reload(self._ledger, space)
         self.create(space)
         with self._txn.cursor(self._database(space)) as cursor:
-            consumed, added = cursor.putmulti(rows, overwrite=False, append=True)
+            consumed, added = cursor.putmulti(sealed(rows), overwrite=False, append=True)
         if consumed != added:
             raise ProtocolError("LOAD_NOT_SORTED", space=space)
         return int(added)
@@ -103,14 +142,15 @@ class LmdbTransaction(LmdbSnapshot):
         slot = self._txn.get(space.encode(), db=self._spaces)
         if slot is None:
             return
-        self._free_slots().append(int(slot))
-        self._txn.drop(self._slots[int(slot)], delete=False)
+        number = int(unseal(space.encode(), slot))
+        self._free_slots().append(number)
+        self._txn.drop(self._slots[number], delete=False)
         self._txn.delete(space.encode(), db=self._spaces)
         self._found.pop(space, None)
 
     def _free_slots(self) -> list[int]:
         if self._free is None:
             with self._txn.cursor(self._spaces) as cursor:
-                used = {int(slot) for _, slot in cursor.iternext()}
+                used = {int(slot) for _, slot in unsealed(cursor.iternext())}
             self._free = [slot for slot in reversed(range(len(self._slots))) if slot not in used]
         return self._free

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from tideline.errors import MissingSegmentError, ProtocolError
 from tideline.ledger import Ledger
@@ -119,6 +120,10 @@ class MemoryStore:
 
     def sync(self) -> None:
         """Does nothing: memory has no disk to be ahead of."""
+
+    def usage(self) -> Mapping[str, Any]:
+        """Memory takes no disk."""
+        return {"bytes": 0, "used": 0, "map": 0, "readers": 0, "behind": 0, "pid": None}
 
     def close(self) -> None:
         """Does nothing."""

@@ -1,0 +1,73 @@
+"""What Spark raises, as an error that says which place is broken and what to do there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+
+from tideline.errors import OutsideError, Texts
+
+_FULL = ("No space left on device", "Disk quota exceeded")
+_LONGEST = 300  # characters of Java's text in a message
+
+
+class TableFault(OutsideError):
+    """A Delta table, or the disk that it is on, cannot be used."""
+
+    texts: ClassVar[Texts] = {
+        "DISK_FULL": (
+            "the disk of {path} is full: {reason}",
+            "free some space and start again; nothing that was committed is lost",
+        ),
+        "MASTER_DAMAGED": (
+            "the master at {path} cannot be read: {reason}",
+            "stop everything on this home, put the file back, or move this folder away and run "
+            "`tideline rebuild --catalog FILE`: what Kafka still holds is archived again",
+        ),
+        "SEGMENTS_DAMAGED": (
+            "the segments at {path} cannot be read: {reason}",
+            "move this folder away and run `tideline batch --full`",
+        ),
+    }
+
+
+@contextmanager
+def table_faults(path: Path, damaged: str | None = None) -> Iterator[None]:
+    """Spark's errors as TableFault DISK_FULL, or `damaged` where the text names the table; others as they are."""
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as error:
+        fault = disk_fault(error, path)
+        if fault is None and damaged is not None and (str(path) in str(error) or "[DELTA_" in str(error)):
+            fault = TableFault(damaged, path=str(path), reason=cause_of(error))
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def disk_fault(error: BaseException, path: Path) -> TableFault | None:
+    """The fault where an error comes from a full disk; `path` is what was written."""
+    text = str(error)
+    if not any(full in text for full in _FULL):
+        return None
+    line = next(line for line in reversed(text.splitlines()) if any(full in line for full in _FULL))
+    return TableFault("DISK_FULL", path=str(path), reason=_short(line))
+
+
+def cause_of(error: BaseException) -> str:
+    """The innermost cause in Java's text, on one line."""
+    lines = str(error).splitlines()
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    named = causes or [line for line in lines if "Exception" in line]
+    return _short((named or lines or [type(error).__name__])[-1])
+
+
+def _short(line: str) -> str:
+    text = re.sub(r"^(: |Caused by: )|\b[a-z]\w*(\.[a-z]\w*)+\.(?=[A-Z])", "", line.strip())
+    return text[:_LONGEST]
