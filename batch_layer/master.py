@@ -94,6 +94,7 @@ class Master:
             "source": self.source.fingerprint,
             "origin": self.origin.to_json(),
             "begin": begin.to_json(),
+            **({"erased": self.source.erased.to_json()} if self.source.erased else {}),
         }
 
 

@@ -168,7 +168,7 @@ class BatchLayer:
             if not plan.current:
                 continue
             topic = plan.source.topic
-            if full or ledger.origin.reaches(topic, ledger.version.cut):
+            if full or _counted_otherwise(ledger, plan.source) or ledger.origin.reaches(topic, ledger.version.cut):
                 self._fold(ledger, plan, ledger.origin, cut, {}, computed)
                 continue
             continued = tuple(view for view in plan.views if view.fingerprint in built)
@@ -294,6 +294,15 @@ class BatchLayer:
 
     def _report(self, ledger: Ledger, started: float) -> Mapping[str, Any]:
         return {**(ledger.last_batch or {}), "steps": list(self._steps), "seconds": round(time.time() - started, 3)}
+
+
+def _counted_otherwise(ledger: Ledger, source: SourceDefinition) -> bool:
+    """Whether the last version's events were decoded as the source was declared before.
+
+    A run that decodes the master anew and is cut off before it publishes leaves it so.
+    """
+    views = [view for view in ledger.version.views if ledger.definition(view)["source"] == source.name]
+    return any(SourceDefinition.from_json(ledger.source_of(view)) != source for view in views)
 
 
 def _latest(stats: Mapping[int, LogStats]) -> int | None:

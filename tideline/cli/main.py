@@ -28,6 +28,7 @@ MODULES = (
     "tideline.cli.layers",
     "tideline.cli.producing",
     "tideline.cli.dead_letters",
+    "tideline.cli.erase",
     "tideline.cli.verify",
 )
 """Modules with commands, in the order of `tideline --help`; each has `register(commands)`."""
