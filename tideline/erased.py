@@ -19,7 +19,7 @@ ERASED = "erased"  # the reason of a record of which nothing is kept but its pla
 KEY_COLUMN = "_key"  # the record's own key, named like a column
 SHORTEST_WORD = 4  # letters: shorter ids are not looked for in records that cannot be read
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_WORD = re.compile(r"[^\s\"'`\\,:;{}\[\]()<>=&?!#/|\x00-\x1f]+")
+_WORD = re.compile(r"[^\s\"'`\\,:;{}\[\]()<>=&?!#/|\x00-\x1f\ufffd]+")
 
 
 def text_of(value: Any) -> str | None:

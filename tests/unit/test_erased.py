@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch_layer.erase import check_ids
 from tideline.decode import decode_values
 from tideline.erased import KEY_COLUMN, Erased, text_of
+from tideline.errors import UsageError
+from tideline.ledger import Ledger
 from tideline.oracle.decode import Refused, read_event
 from tideline.source import Source, SourceDefinition
 
@@ -47,6 +50,7 @@ ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in ID).encode()
         (b'{"customer": "%s", "amount": 1' % ID.encode(), None, None, "erased"),
         (b'{"customer": "%s", "amount": 1' % ESCAPED, None, None, "erased"),
         (b'\xff{"customer": "%s"}' % ID.encode(), None, None, "erased"),
+        (b"\xff%s\xfe" % ID.encode(), None, None, "erased"),
         (b'["order of %s, today"]' % ID.encode(), None, None, "erased"),
         (None, ID.encode(), None, "erased"),
         (b"junk", b"42", [{"key": "who", "value": ID.encode()}], "erased"),
@@ -107,10 +111,10 @@ def test_both_decoders_agree_on_what_is_erased(ids: set[str], value: Any, escape
 
 
 def test_a_declaration_keeps_hashes_and_never_ids() -> None:
-    definition = source(("customer", ID), ("customer", "c2"), (KEY_COLUMN, ID))
+    definition = source(("customer", ID), ("customer", "somebody"), (KEY_COLUMN, ID))
     text = json.dumps(definition.to_json())
     assert ID not in text
-    assert "c2" not in text
+    assert "somebody" not in text
     assert SourceDefinition.from_json(json.loads(text)) == definition
     assert json.loads(text) == definition.to_json()
 
@@ -128,3 +132,33 @@ def test_a_declaration_with_other_erased_ids_is_another_one() -> None:
 
 def test_hashes_of_two_sources_cannot_be_compared() -> None:
     assert Erased.none_yet().hash(ID) != Erased.none_yet().hash(ID)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "text", "condition"),
+    [
+        ("nothing", "customer", ID, "UNKNOWN_SOURCE"),
+        ("s", "nobody", ID, "UNKNOWN_COLUMN"),
+        ("s", "score", ID, "UNKNOWN_COLUMN"),
+        ("s", "number", ID, "BAD_ID"),
+        ("s", "number", "007", "BAD_ID"),
+        ("s", "customer", "", "BAD_ID"),
+    ],
+)
+def test_an_id_that_nothing_could_hold_is_refused_without_being_repeated(
+    name: str, column: str, text: str, condition: str
+) -> None:
+    schema = "customer string, number bigint, score double"
+    plain = Source("s", schema=schema, event_time="_timestamp").resolve()
+    ledger = replace(Ledger.create("x"), sources={"s": plain.to_json()})
+    check_ids(ledger, "s", [("customer", ID), ("number", "17850"), ("number", "-3"), (KEY_COLUMN, ID)])
+    with pytest.raises(UsageError) as refused:
+        check_ids(ledger, name, [("customer", ID), (column, text)])
+    assert refused.value.condition == condition
+    assert ID not in json.dumps(refused.value.to_json())
+
+
+def test_a_column_that_left_the_schema_can_still_be_named() -> None:
+    plain = Source("s", schema="amount int", event_time="_timestamp").resolve()
+    erased = replace(plain, erased=Erased.none_yet().adding([("customer", "a")]))
+    check_ids(replace(Ledger.create("x"), sources={"s": erased.to_json()}), "s", [("customer", "b")])
