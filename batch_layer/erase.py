@@ -7,103 +7,32 @@ must be down. Every step can be run again, and goes on where it was cut off.
 
 from __future__ import annotations
 
-import datetime as dt
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from batch_layer.engine import SparkEngine
+from batch_layer.evidence import Evidence, by_partition, dead_letters, erased, standing
 from batch_layer.purge import purge
 from batch_layer.run import BatchLayer
 from tideline.apply import redefined, register
 from tideline.definition import ViewDefinition
-from tideline.erased import ERASED, KEY_COLUMN, Erased
+from tideline.erased import KEY_COLUMN, Erased
 from tideline.errors import UsageError
 from tideline.ledger import Ledger
 from tideline.points import reach
 from tideline.runtime.home import Home
 from tideline.runtime.installation import open_applied
-from tideline.runtime.topics import log_start_offsets, topic_settings
-from tideline.scan import Needle, Scan, drop_lines, holds, scan
+from tideline.scan import Needle, drop_lines, holds, scan
 from tideline.source import SourceDefinition
 from tideline.stores import Store, collect_garbage
 from tideline.stores.lmdb_rewrite import rewrite, unused
-from tideline.types import json_value
 
 Id = tuple[str, str]
 """A column, and the text of an id in it."""
-Dead = Mapping[tuple[int, int], tuple[str, dt.datetime]]
-"""By partition and offset, a dead letter's reason and the record's time stamp."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What of the erased records Kafka still holds, of all that was ever erased from the source.
-
-    `retention_ends` is when the last of it has been kept for the topic's `retention.ms`; Kafka deletes whole segments
-    of its log, so it may stand until `gone_by`. Both are None where the topic keeps its records for good.
-    """
-
-    topic: str
-    records: Mapping[int, int]
-    newest: dt.datetime | None
-    retention_ends: dt.datetime | None
-    gone_by: dt.datetime | None
-
-    def to_json(self) -> dict[str, Any]:
-        times = {name: json_value(getattr(self, name)) for name in ("newest", "retention_ends", "gone_by")}
-        return {"topic": self.topic, "records": {str(p): n for p, n in self.records.items()}, **times}
-
-
-@dataclass
-class Evidence:
-    """What an erasure did. `records` and `dead_letters` are by partition; `found` are files and numbers of the ids."""
-
-    source: str
-    ids: int
-    entered: int
-    records: Mapping[int, int]
-    dead_letters: Mapping[int, int]
-    version: int
-    versions_dropped: Sequence[int]
-    files_removed: int
-    store_bytes: tuple[int, int]
-    standing: Standing
-    lines_removed: int = 0
-    too_short: int = 0
-    scan: Scan = field(default_factory=Scan)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the scan found nothing."""
-        return not self.scan.found
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "ids": self.ids,
-            "entered": self.entered,
-            "records": {str(p): n for p, n in self.records.items()},
-            "dead_letters": {str(p): n for p, n in self.dead_letters.items()},
-            "version": self.version,
-            "versions_dropped": list(self.versions_dropped),
-            "files_removed": self.files_removed,
-            "store_bytes": dict(zip(("before", "after"), self.store_bytes, strict=True)),
-            "log_lines_removed": self.lines_removed,
-            "scan": {
-                "files": self.scan.files,
-                "bytes": self.scan.bytes,
-                "ids_too_short": self.too_short,
-                "found": [{"file": str(path), "id": number} for path, number in self.scan.found],
-            },
-            "kafka": self.standing.to_json(),
-        }
 
 
 class _NoSpeedLayer:
@@ -123,7 +52,7 @@ def check_ids(ledger: Ledger, source: str, ids: Iterable[Id]) -> None:
     columns = {column.name: column.type for column in SourceDefinition.from_json(ledger.sources[source]).schema}
     fit = [KEY_COLUMN, *(name for name, kind in columns.items() if kind.is_integer or kind.name == "string")]
     earlier = SourceDefinition.from_json(ledger.sources[source]).erased
-    fit += [name for name, _ in (earlier.hashes if earlier else ()) if name not in columns]
+    fit = list(dict.fromkeys([*fit, *(name for name, _ in (earlier.hashes if earlier else ()))]))
     for number, (column, text) in enumerate(ids, 1):
         if column not in fit:
             raise UsageError(
@@ -151,7 +80,7 @@ def erase(home: Home, spark: SparkSession, bootstrap: str, source: str, ids: Seq
         with store.snapshot() as snapshot:
             before = snapshot.ledger
         check_ids(before, source, ids)
-        dead_before = _dead(home.master / source)
+        dead_before = dead_letters(home.master / source)
         reach("erase.register")
         entered = _enter(store, source, ids)
         reach("erase.registered")
@@ -165,14 +94,14 @@ def erase(home: Home, spark: SparkSession, bootstrap: str, source: str, ids: Seq
     reach("erase.purged")
     sizes = rewrite(home.path)
     reach("erase.stored")
-    dead = _dead(home.master / source)
-    fresh = [place for place, (reason, _) in dead.items() if reason == ERASED and not _was(dead_before, place, ERASED)]
+    dead = dead_letters(home.master / source)
+    fresh = erased(dead) - erased(dead_before)
     return Evidence(
         source,
         len(ids),
         entered,
-        _by_partition(fresh),
-        _by_partition(place for place in fresh if place in dead_before),
+        by_partition(fresh),
+        by_partition(fresh & dead_before.keys()),
         ledger.version.id,
         [version.id for version in before.versions if version.id != ledger.version.id],
         removed,
@@ -205,10 +134,10 @@ def _enter(store: Store, name: str, ids: Iterable[Id]) -> int:
         ledger = txn.ledger
         source = SourceDefinition.from_json(ledger.sources[name])
         known = source.erased or Erased.none_yet()
-        erased = known.adding(ids)
-        if erased == source.erased:
+        more = known.adding(ids)
+        if more == source.erased:
             return 0
-        changed = replace(source, erased=erased)
+        changed = replace(source, erased=more)
         views = [ViewDefinition.from_json(ledger.definition(wanted)) for wanted in ledger.wanted.values()]
         mine = redefined({view.name: view for view in views if view.source == name}, {name: changed})
         register(
@@ -218,7 +147,7 @@ def _enter(store: Store, name: str, ids: Iterable[Id]) -> int:
             ledger.topic_ids,
             ledger.origin,
         )
-        return len(erased.hashes) - len(known.hashes)
+        return len(more.hashes) - len(known.hashes)
 
 
 def _forget(store: Store) -> Ledger:
@@ -230,42 +159,8 @@ def _forget(store: Store) -> Ledger:
         return txn.ledger
 
 
-def _dead(master: Path) -> Dead:
-    """The dead letters of a master."""
-    if not (master / "_delta_log").is_dir():
-        return {}
-    from deltalake import DeltaTable
-
-    columns = ["_partition", "_offset", "_reason", "_timestamp"]
-    table = DeltaTable(str(master)).to_pyarrow_dataset().to_table(columns, pc.field("_reason").is_valid())
-    return {(row["_partition"], row["_offset"]): (row["_reason"], row["_timestamp"]) for row in table.to_pylist()}
-
-
-def _was(dead: Dead, place: tuple[int, int], reason: str) -> bool:
-    return place in dead and dead[place][0] == reason
-
-
-def _by_partition(places: Iterable[tuple[int, int]]) -> dict[int, int]:
-    return dict(sorted(Counter(partition for partition, _ in places).items()))
-
-
 def _segment_files(home: Home) -> set[Path]:
     return {path for path in home.batch.rglob("*") if path.is_file()}
-
-
-def standing(bootstrap: str, topic: str, dead: Dead) -> Standing:
-    """What of the erased records Kafka still holds, and until when. Raises KafkaFault."""
-    starts = log_start_offsets(bootstrap, [topic])[topic]
-    held = {
-        place: at for place, (reason, at) in dead.items() if reason == ERASED and place[1] >= starts.get(place[0], 0)
-    }
-    newest = max(held.values(), default=None)
-    settings = topic_settings(bootstrap, topic)
-    retention, segment = int(settings["retention.ms"]), int(settings["segment.ms"])
-    kept = newest is None or retention < 0 or "delete" not in settings["cleanup.policy"]
-    ends = None if kept or newest is None else newest + dt.timedelta(milliseconds=retention)
-    gone = None if ends is None else ends + dt.timedelta(milliseconds=segment)
-    return Standing(topic, _by_partition(held), newest, ends, gone)
 
 
 def run_erase(

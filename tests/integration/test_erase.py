@@ -20,7 +20,8 @@ from faults import Crash, crash_at
 from installed import Installed
 from kafka import KafkaProducer
 
-from batch_layer.erase import Evidence, clear, erase
+from batch_layer.erase import clear, erase
+from batch_layer.evidence import Evidence
 from tideline import ApproxDistinct, Count, CountBy, First, Last, Max, Min, Source, Sum, TopK, View, hours
 from tideline.apply import plan_changes
 from tideline.errors import StoreError
@@ -229,7 +230,7 @@ def test_ten_people_are_gone_from_every_file_and_answer_and_do_not_come_back(sho
         input="\n".join(ids[1:]),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
