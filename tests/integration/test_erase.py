@@ -24,11 +24,16 @@ from batch_layer.erase import clear, erase
 from batch_layer.evidence import Evidence
 from tideline import ApproxDistinct, Count, CountBy, First, Last, Max, Min, Source, Sum, TopK, View, hours
 from tideline.apply import plan_changes
+from tideline.cli.erase import kafka_of
 from tideline.errors import StoreError
 from tideline.oracle import verify
 from tideline.points import ERASE_POINTS
+from tideline.runtime.broker import Broker
 from tideline.runtime.home import Home
+from tideline.runtime.ports import port_answers
 from tideline.runtime.reading import Record
+from tideline.runtime.topics import create_topic, topic_ids, topic_settings
+from tideline.settings import load_settings
 from tideline.stores.lmdb import LmdbStore
 
 SCHEMA = "id string, customer string, country string, amount int, at timestamp"
@@ -343,3 +348,16 @@ def test_a_store_that_is_open_elsewhere_is_not_replaced(shop: Shop, monkeypatch:
         erase(shop.installed.home, shop.installed.spark, shop.installed.bootstrap, "events", named)
     assert refused.value.condition == "STORE_IN_USE"
     assert refused.value.params["pid"] == str(os.getpid())
+
+
+def test_an_embedded_broker_runs_for_the_time_it_takes_and_keeps_what_it_kept(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home").prepare()
+    with Broker(home) as broker:
+        id = create_topic(broker.bootstrap, "t")
+    (home.run / "settings.toml").write_text("[kafka]\nretention_hours = 2000\n", "utf-8")
+    with kafka_of(home, load_settings(None, {})) as bootstrap:
+        assert topic_ids(bootstrap, ["t"]) == {"t": id}
+        assert int(topic_settings(bootstrap, "t")["retention.ms"]) == 2000 * 3_600_000
+    assert not port_answers("127.0.0.1", int(bootstrap.rpartition(":")[2]))
+    with kafka_of(home, load_settings(None, {}, {"kafka.bootstrap": "elsewhere:9092"})) as bootstrap:
+        assert bootstrap == "elsewhere:9092"

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         return spark
 
     home.prepare()
-    with home.lock("up"), home.lock("batch"), home.lock("speed"), _kafka(home, settings) as bootstrap:
+    with home.lock("up"), home.lock("batch"), home.lock("speed"), kafka_of(home, settings) as bootstrap:
         evidence = run_erase(home, bootstrap, args.source, ids, session)
     found = evidence.to_json()
     if args.output == "json":
@@ -73,7 +73,7 @@ def _ids(word: str) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _kafka(home: Home, settings: Settings) -> Iterator[str]:
+def kafka_of(home: Home, settings: Settings) -> Iterator[str]:
     """Where Kafka is. The embedded broker, which nobody else runs now, is started for the time it takes."""
     from tideline.runtime.broker import Broker
     from tideline.runtime.installation import find_bootstrap
