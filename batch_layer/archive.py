@@ -1,9 +1,9 @@
 """The master dataset in Delta: every record of a range of Kafka, with explicit offsets.
 
 One table a source. Rows are the record (`_partition`, `_offset`, `_timestamp`, `_hash`, `_key`, `_headers`, `_value`),
-the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Files hold one Kafka
-partition's records in offset order, so that a range reads only the files that overlap it. Each commit says in its user
-metadata which range it holds.
+the event's typed columns, `_reason` where the record is a dead letter, and `_duplicate`. Of an erased record, place and
+`_hash` alone are kept. Files hold one Kafka partition's records in offset order, so that a range reads only the files
+that overlap it. Each commit says in its user metadata which range it holds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pyspark.sql.window import Window
 
 from tideline import delta_log
 from tideline.cut import Cut
+from tideline.erased import ERASED
 from tideline.points import reach
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql
@@ -74,7 +75,7 @@ class DeltaMaster:
 
     def _append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
         rows = kafka_records(self.spark, self.bootstrap, self.topic, begin, end)
-        events = decode(rows, self.source, MASTER_COLUMNS).persist()
+        events = _without_erased(decode(rows, self.source, MASTER_COLUMNS)).persist()
         try:
             repeats = self._repeats_at(begin)
             flagged = repeats.flag(events) if repeats else events.withColumn("_duplicate", F.lit(False))
@@ -140,12 +141,14 @@ class DeltaMaster:
             return self._rewrite(metadata)
 
     def _rewrite(self, metadata: Mapping[str, Any]) -> int:
-        raw = self.spark.read.format("delta").load(str(self.path)).select(*MASTER_COLUMNS)
+        stored = self.spark.read.format("delta").load(str(self.path))
+        raw = stored.select(*MASTER_COLUMNS, F.expr(f"_reason <=> '{ERASED}'").alias("_erased"))
         end = next(commit["end"] for _, commit in self.commits() if "end" in commit)
-        raw = raw.withColumn(
-            "_hash", F.expr("xxhash64(_offset, _value)")
-        )  # publish compares it with what was read first
-        events = decode(raw, self.source, MASTER_COLUMNS)
+        # Publish compares it with what was read first. Of what was erased, only the hash is left.
+        raw = raw.withColumn("_hash", F.expr("if(_erased, _hash, xxhash64(_offset, _value))"))
+        events = decode(raw, self.source, (*MASTER_COLUMNS, "_erased"))
+        events = events.withColumn("_reason", F.expr(f"if(_erased, '{ERASED}', _reason)")).drop("_erased")
+        events = _without_erased(events)
         events = events.withColumn("_duplicate", self._repeated() if self.source.event_id else F.lit(False))
         count = raw.count()
         ordered = events.sortWithinPartitions("_partition", "_offset")
@@ -170,3 +173,8 @@ def _user_metadata(spark: SparkSession, metadata: Mapping[str, Any]) -> Iterator
         yield
     finally:
         spark.conf.unset(name)
+
+
+def _without_erased(events: DataFrame) -> DataFrame:
+    kept = {name: F.expr(f"if(_reason = '{ERASED}', null, {name})") for name in ("_key", "_headers", "_value")}
+    return events.withColumns(kept)

@@ -88,10 +88,7 @@ class Master:
 
     def losses(self) -> list[Loss]:
         """What is missing in the master, as its log says."""
-        found = []
-        for _, metadata in self.table.commits():
-            found += [Loss.from_json(loss) for loss in metadata.get("losses", ())]
-        return found
+        return [Loss.from_json(loss) for loss in self._head().get("losses", ())]
 
     def lose(self, starts: Cut) -> None:
         """Goes on at `starts` where the archived cut lies before it; what lies between is entered as lost."""
@@ -105,8 +102,8 @@ class Master:
             return
         end = begin.advance(starts.restrict([self.topic]))
         reach("archive.lose")
-        metadata = {**self._metadata(begin), "end": end.to_json(), "records": 0}
-        self.table.skip({**metadata, "losses": [loss.to_json() for loss in lost]})
+        losses = [loss.to_json() for loss in (*self.losses(), *lost)]
+        self.table.skip({**self._metadata(begin), "end": end.to_json(), "records": 0, "losses": losses})
 
     def restore(self, cut: Cut, starts: Cut) -> None:
         """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again."""
@@ -114,9 +111,9 @@ class Master:
         if end == self.archived or not end.covers(starts.restrict([self.topic])):
             return
         reach("archive.restore")
-        branch = 1 + self._head().get("branch", 0)
-        metadata = {**self._metadata(self.origin), "source": self._declared(version), "branch": branch}
-        self.table.restore(version, {**metadata, "end": end.to_json()})
+        metadata = self._metadata(self.origin)
+        changed = {"source": self._declared(version), "branch": metadata["branch"] + 1, "end": end.to_json()}
+        self.table.restore(version, {**metadata, **changed})
 
     def _before(self, cut: Cut) -> tuple[int | None, Cut]:
         """The newest commit that holds nothing after `cut`, and where it ends."""
@@ -145,12 +142,15 @@ class Master:
         return count
 
     def _metadata(self, begin: Cut) -> dict[str, Any]:
+        head = self._head()
         return {
             "format": FORMAT,
             "source": self.source.fingerprint,
             "origin": self.origin.to_json(),
             "begin": begin.to_json(),
-            "branch": self._head().get("branch", 0),
+            "branch": head.get("branch", 0),
+            **({"losses": head["losses"]} if head.get("losses") else {}),
+            **({"erased": self.source.erased.to_json()} if self.source.erased else {}),
         }
 
 

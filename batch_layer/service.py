@@ -15,6 +15,7 @@ from tideline.errors import FenceError, TidelineError
 from tideline.ledger import Loss
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
+from tideline.runtime.stopped import NoSpeedLayer
 from tideline.settings import Settings
 
 Report = Mapping[str, Any]
@@ -86,13 +87,6 @@ def keep_running(
             break
 
 
-class _Alone:
-    """The locks of a home whose speed layer is kept down by this process."""
-
-    def locked_by(self, name: str) -> int | None:
-        return None
-
-
 def run_recover(home: Home, settings: Settings, bootstrap: str) -> tuple[list[Loss], Report | None]:
     """Recovers an installation whose layers are down, and publishes the rest of the log; what is lost, and the run.
 
@@ -105,6 +99,6 @@ def run_recover(home: Home, settings: Settings, bootstrap: str) -> tuple[list[Lo
         try:
             engine = SparkEngine(spark, store, home, bootstrap)
             losses = recover(store, engine)
-            return losses, BatchLayer(store, _Alone(), engine, settings["batch.keep_versions"]).run()
+            return losses, BatchLayer(store, NoSpeedLayer(), engine, settings["batch.keep_versions"]).run()
         finally:
             spark.stop()

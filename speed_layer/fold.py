@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from speed_layer.layer import Parts
 from speed_layer.recent import RecentSources
 from tideline.cut import Cut
+from tideline.decode import decoded_from
 from tideline.ledger import Ledger
 from tideline.plans import Folded, SourcePlan, plan_sources
 from tideline.runtime.topics import log_bounds, topic_ids
@@ -72,7 +73,8 @@ class SparkFolder:
         fold = self._folds.get(source)
         if fold is None or fold.views != plan.views:
             fold = self._folds[source] = Fold(source, plan.views)
-        wanted = records(rows.where(f"topic = '{source.topic}'"), [*fold.record_columns, "_value"])
+        columns = dict.fromkeys([*fold.record_columns, *decoded_from(source)])
+        wanted = records(rows.where(f"topic = '{source.topic}'"), list(columns))
         events = decode(wanted.where(range_sql(source.topic, start, stop)), source, fold.record_columns)
         repeats = self._recent.find(source, ledger)
         if repeats is None:

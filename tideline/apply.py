@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tideline.cut import Cut
-from tideline.definition import ViewDefinition
+from tideline.definition import ViewDefinition, fingerprint
 from tideline.delta_log import commits
+from tideline.erased import Erased
 from tideline.errors import UsageError
 from tideline.ledger import Ledger, Loss
 from tideline.narrowing import Narrower, narrower
@@ -41,6 +42,7 @@ class Change:
 
 def plan_changes(ledger: Ledger, resolved: Resolved, retry: Collection[str] = ()) -> list[Change]:
     """What applying a catalog would do, sources first; `retry` names views to be taken out of quarantine."""
+    resolved = keep_erased(ledger, resolved)
     changes = []
     for name, source in resolved.sources.items():
         before = ledger.sources.get(name)
@@ -61,6 +63,26 @@ def plan_changes(ledger: Ledger, resolved: Resolved, retry: Collection[str] = ()
         Change("view", name, "drop", "not in the catalog") for name in ledger.wanted if name not in resolved.views
     ]
     return changes
+
+
+def keep_erased(ledger: Ledger, resolved: Resolved, master: Path | None = None) -> Resolved:
+    """A catalog's definitions with the ids that were erased from its sources, which no catalog lists.
+
+    Of a source that the ledger does not know they are read from its master, if there is one.
+    """
+    sources = {}
+    for name, source in resolved.sources.items():
+        known: Mapping[str, Any] = ledger.sources.get(name) or (archived_metadata(master / name) if master else {})
+        erased = Erased.from_json(known["erased"]) if known.get("erased") else None
+        sources[name] = replace(source, erased=erased)
+    return replace(resolved, sources=sources, views=redefined(resolved.views, sources))
+
+
+def redefined(
+    views: Mapping[str, ViewDefinition], sources: Mapping[str, SourceDefinition]
+) -> dict[str, ViewDefinition]:
+    """The views under the fingerprints that they have over these sources."""
+    return {name: replace(view, fingerprint=fingerprint(view, sources[view.source])) for name, view in views.items()}
 
 
 def _losses(ledger: Ledger, source: SourceDefinition) -> list[Narrower]:
@@ -115,9 +137,11 @@ def apply_catalog(
         # A store that was lost is built again from the master, whose history may begin before Kafka's.
         origin = archived_origin(master / name).complete(origin)
         losses += archived_losses(master / name)
-    sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
     with store.write() as txn:
         changes = plan_changes(txn.ledger, resolved, retry)
+        resolved = keep_erased(txn.ledger, resolved, master)
+        kept = {name: source for name, source in txn.ledger.sources.items() if name not in resolved.sources}
+        sources = {**kept, **{name: source.to_json() for name, source in resolved.sources.items()}}
         register(txn, sources, resolved.views.values(), ids, origin, retry, losses)
     return changes
 
@@ -191,12 +215,14 @@ def _refuse_losses(ledger: Ledger, resolved: Resolved) -> None:
 
 def archived_origin(table: Path) -> Cut:
     """Where a master dataset's history begins; the empty cut where there is none."""
-    for commit in commits(table):
-        if "origin" in commit.metadata:
-            return Cut.from_json(commit.metadata["origin"])
-    return Cut()
+    return Cut.from_json(archived_metadata(table).get("origin", {}))
+
+
+def archived_metadata(table: Path) -> Mapping[str, Any]:
+    """What the last commit of a master dataset says of it; nothing where there is none."""
+    return next((commit.metadata for commit in commits(table) if "origin" in commit.metadata), {})
 
 
 def archived_losses(table: Path) -> list[Loss]:
     """What is missing in a master dataset, as its log says."""
-    return [Loss.from_json(loss) for commit in commits(table) for loss in commit.metadata.get("losses", ())]
+    return [Loss.from_json(loss) for loss in archived_metadata(table).get("losses", ())]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tideline.decode import decode_values
+from tideline.erased import ERASED
 from tideline.eventfiles import Event
 from tideline.ledger import Ledger
 from tideline.produce import produce_raw
@@ -102,18 +103,23 @@ def _archived(home: Home, ledger: Ledger, source: SourceDefinition) -> Iterator[
 def _fresh(ledger: Ledger, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
     for batch in read_records(bootstrap, source.topic, ledger.archived, ledger.committed):
         times = pa.array([record.at for record in batch], pa.timestamp("us", "UTC"))
-        _, reasons = decode_values(source, [record.value for record in batch], times)
+        headers = [[{"key": name, "value": value} for name, value in record.headers] for record in batch]
+        _, reasons = decode_values(source, [r.value for r in batch], times, [r.key for r in batch], headers)
         for record, reason in zip(batch, reasons.to_pylist(), strict=True):
             if reason is not None:
-                yield DeadLetter(
-                    source.name, record.partition, record.offset, record.at, reason, record.key, record.value
-                )
+                kept = (None, None) if reason == ERASED else (record.key, record.value)
+                yield DeadLetter(source.name, record.partition, record.offset, record.at, reason, *kept)
 
 
 def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dict[str, int]:
-    """Sends the records' bytes to their topics again, with a header that names their place; how many by source."""
+    """Sends the records' bytes to their topics again, with a header that names their place; how many by source.
+
+    Of an erased record there is nothing to send.
+    """
     sent: Counter[str] = Counter()
     for letter in letters:
+        if letter.reason == ERASED:
+            continue
         topic = str(ledger.sources[letter.source]["topic"])
         place = f"{letter.partition}:{letter.offset}".encode()
         produce_raw([Event(letter.key, letter.value or b"")], topic, bootstrap, headers=[("tideline-replay-of", place)])

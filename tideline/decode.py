@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tideline.erased import ERASED, Erased, header_bytes
 from tideline.source import SourceDefinition
 from tideline.types import EPOCH, INTEGER_RANGES, MICROSECOND, Column, ColumnType
 
@@ -281,11 +282,16 @@ def _column(column: Column, rows: Sequence[dict[str, Any]], reasons: list[str | 
 
 
 def decode_values(
-    source: SourceDefinition, values: Sequence[bytes | None], times: pa.Array
+    source: SourceDefinition,
+    values: Sequence[bytes | None],
+    times: pa.Array,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Any] | None = None,
 ) -> tuple[list[pa.Array], pa.Array]:
     """The typed columns of the records and the reason of each that is dead (null for an event).
 
-    `times` are the records' own time stamps. A dead record has null in every column.
+    `times` are the records' own time stamps; keys and headers matter only where the source has erased ids. A dead
+    record has null in every column.
     """
     rows: list[dict[str, Any]] = []
     reasons: list[str | None] = [None] * len(values)
@@ -303,11 +309,31 @@ def decode_values(
                 reasons[index] = reasons[index] or f"missing event {role}"
     if source.event_time in by_name:
         _check_distance(source, by_name[source.event_time], times, reasons)
+    if source.erased:
+        _mark_erased(source.erased, rows, values, keys, headers, reasons)
     said = pa.array(reasons, pa.string())
     if said.null_count < len(said):
         alive = said.is_null()
         columns = [pc.if_else(alive, column, pa.scalar(None, column.type)) for column in columns]
     return columns, said
+
+
+def _mark_erased(
+    erased: Erased,
+    rows: Sequence[dict[str, Any]],
+    values: Sequence[bytes | None],
+    keys: Sequence[bytes | None] | None,
+    headers: Sequence[Any] | None,
+    reasons: list[str | None],
+) -> None:
+    """A record of an erased id is dead for that reason before any other; one that is dead anyway, if it holds one."""
+    for index, fields in enumerate(rows):
+        key = keys[index] if keys else None
+        if erased.names(fields, key) or (
+            reasons[index] is not None
+            and erased.within((values[index], key, *header_bytes(headers[index] if headers else None)))
+        ):
+            reasons[index] = ERASED
 
 
 def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array, reasons: list[str | None]) -> None:
@@ -319,15 +345,23 @@ def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array,
                 reasons[index] = reasons[index] or f"event time too far {text} the record's"
 
 
+def decoded_from(source: SourceDefinition) -> list[str]:
+    """The record's columns that decide what it decodes to."""
+    return ["_timestamp", "_value", *(["_key", "_headers"] if source.erased else [])]
+
+
 def decode_batches(
     source: SourceDefinition, keep: Sequence[str]
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """A function for `mapInArrow`: from batches with `_value` and `_timestamp` to the `keep` columns, those of the
+    """A function for `mapInArrow`: from batches with the columns of `decoded_from` to the `keep` columns, those of the
     source's schema, and `_reason`."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            columns, dead = decode_values(source, batch.column("_value").to_pylist(), batch.column("_timestamp"))
+            record = {name: batch.column(name).to_pylist() for name in decoded_from(source) if name != "_timestamp"}
+            columns, dead = decode_values(
+                source, record["_value"], batch.column("_timestamp"), record.get("_key"), record.get("_headers")
+            )
             kept = [batch.column(name) for name in keep]
             names = [*keep, *(column.name for column in source.schema), "_reason"]
             yield pa.RecordBatch.from_arrays([*kept, *columns, dead], names=names)

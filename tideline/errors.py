@@ -121,6 +121,10 @@ class StoreError(OutsideError):
             "the ledger has format {found}, this release reads {known}",
             "use the release that wrote it, or a newer one",
         ),
+        "STORE_IN_USE": (
+            "the store at {path} is open in process {pid}",
+            "stop it (tideline up, tideline serve, or a program that reads the home), then run this again",
+        ),
         "STORE_READ_ONLY": (
             "the store at {path} was opened for reading",
             "open it for writing before anything in this process opens it for reading only",

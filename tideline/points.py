@@ -37,6 +37,17 @@ POINTS = {
     "recover": "the master is mended, the ledger does not know it",
     "recover.done": "the ledger is back at the last version",
 }
+ERASE_POINTS = {
+    "erase.register": "before a person's hash is entered",
+    "erase.registered": "the hash is in force, nothing is erased yet",
+    "erase.published": "views are published without the person; older versions are gone",
+    "erase.checkpoint": "the master's log has a checkpoint, older entries and files are there",
+    "erase.purged": "the master and the segments hold nothing old",
+    "erase.store": "the store is written anew, beside the old one",
+    "erase.stored": "the store is the new one; scratch files and logs are as they were",
+    "erase.cleared": "nothing is left; not scanned",
+}
+"""Those of `tideline erase`, which also reaches the batch layer's."""
 Hook = Callable[[str], None]
 
 
@@ -60,7 +71,7 @@ _hook = _from_environment()
 
 
 def reach(point: str) -> None:
-    """Marks a place in a layer; `point` is one of POINTS."""
+    """Marks a place in a layer or a command; `point` is one of POINTS or ERASE_POINTS."""
     if _hook is not None:
         _hook(point)
 

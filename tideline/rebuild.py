@@ -16,8 +16,6 @@ from tideline.apply import apply_catalog
 from tideline.cut import Cut
 from tideline.errors import OutsideError
 from tideline.runtime.home import Home, HomeError, process_alive
-from tideline.runtime.installation import find_bootstrap
-from tideline.settings import Settings
 from tideline.stores.lmdb import LmdbStore
 
 if TYPE_CHECKING:
@@ -34,18 +32,6 @@ def quiet_home(home: Home) -> Iterator[None]:
         if serving and process_alive(serving):
             raise HomeError("HOME_IN_USE", path=str(home.path), pid=serving, name="serve")
         yield
-
-
-@contextmanager
-def reached(home: Home, settings: Settings) -> Iterator[str]:
-    """The address of the home's Kafka; the embedded broker runs meanwhile where no other is named."""
-    from tideline.runtime.broker import Broker
-
-    if settings["kafka.bootstrap"] or not (home.kafka / "meta.properties").exists():
-        yield find_bootstrap(home, settings)
-        return
-    with Broker(home) as broker:
-        yield broker.bootstrap
 
 
 def replace_store(home: Home, resolved: Resolved, bootstrap: str, partitions: int) -> Path | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tideline.durations import to_micros
+from tideline.erased import Erased
 from tideline.errors import DefinitionError
 from tideline.location import Location, declared_at
 from tideline.types import Column, parse_schema, schema_text
@@ -84,7 +85,10 @@ class Source:
 
 @dataclass(frozen=True)
 class SourceDefinition:
-    """A checked source; lengths of time in microseconds."""
+    """A checked source; lengths of time in microseconds.
+
+    `erased` is no part of a declaration: `tideline erase` adds to it, and the ledger keeps it.
+    """
 
     name: str
     topic: str
@@ -94,6 +98,7 @@ class SourceDefinition:
     max_ahead: int | None
     max_behind: int | None
     horizon: int
+    erased: Erased | None = None
 
     def column(self, name: str) -> Column:
         """The schema's column of that name."""
@@ -115,8 +120,10 @@ class SourceDefinition:
             "max_ahead": self.max_ahead,
             "max_behind": self.max_behind,
             "horizon": self.horizon,
+            **({"erased": self.erased.to_json()} if self.erased else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SourceDefinition:
-        return cls(**{**data, "schema": parse_schema(data["schema"])})
+        erased = Erased.from_json(data["erased"]) if data.get("erased") else None
+        return cls(**{**data, "schema": parse_schema(data["schema"]), "erased": erased})

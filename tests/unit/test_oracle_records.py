@@ -41,12 +41,12 @@ def test_a_difference_names_partition_and_offsets(master: list[Any], kafka: list
     assert list(differences(records(master), records(kafka))) == expected
 
 
-def write_master(path: Path, table: pa.Table) -> None:
-    """A master dataset as Spark writes it: zoned time stamps, and columns that the oracle does not read."""
+def write_master(path: Path, table: pa.Table, erased: tuple[int, ...] = ()) -> None:
+    """A master dataset as Spark writes it: zoned time stamps, reasons, and columns that the oracle does not read."""
     times = table["_timestamp"].cast(pa.timestamp("us", "UTC"))
-    deltalake.write_deltalake(
-        str(path), table.set_column(2, "_timestamp", times).append_column("x", pa.nulls(len(table), pa.int32()))
-    )
+    plain = table.set_column(2, "_timestamp", times).append_column("x", pa.nulls(len(table), pa.int32()))
+    reasons = pa.array(["erased" if place in erased else None for place in range(len(table))], pa.string())
+    deltalake.write_deltalake(str(path), plain.append_column("_reason", reasons))
 
 
 @pytest.fixture
@@ -92,7 +92,15 @@ def test_what_both_hold_is_compared_and_counted(logged: tuple[str, str, Cut, pa.
     write_master(tmp_path / "forged", table.set_column(4, "_value", pa.array(values, pa.binary())))
     faults = read_records(topic, Cut(), end, archived, tmp_path / "forged", bootstrap).faults
     assert faults == ("partition 0: 1 records differ in _value, offsets 5",)
-    write_master(tmp_path / "short", table.slice(1))
+    write_master(tmp_path / "kept", table, erased=(3,))
+    faults = read_records(topic, Cut(), end, archived, tmp_path / "kept", bootstrap).faults
+    assert [fault.partition(" differ")[2] for fault in faults] == [" in _value, offsets 3", " in _key, offsets 3"]
+    for name in ("_key", "_value"):
+        kept = [None if place == 3 else value for place, value in enumerate(table[name].to_pylist())]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(kept, pa.binary()))
+    write_master(tmp_path / "erased", table, erased=(3,))
+    assert read_records(topic, Cut(), end, archived, tmp_path / "erased", bootstrap).faults == ()
+    write_master(tmp_path / "short", table.slice(1), erased=(2,))
     faults = read_records(topic, Cut(), end, archived, tmp_path / "short", bootstrap).faults
     assert faults == ("partition 0: 1 records in Kafka, not in the master, offsets 0",)
 

@@ -32,6 +32,7 @@ MODULES = (
     "tideline.cli.producing",
     "tideline.cli.dead_letters",
     "tideline.cli.diff",
+    "tideline.cli.erase",
     "tideline.cli.verify",
     "tideline.cli.recover",
     "tideline.cli.rebuild",

@@ -20,11 +20,12 @@ def run(args: argparse.Namespace) -> None:
     from batch_layer.service import run_batch
     from tideline.cli.definitions import resolve
     from tideline.cli.layers import describe
-    from tideline.rebuild import quiet_home, reached, replace_store
+    from tideline.rebuild import quiet_home, replace_store
+    from tideline.runtime.stopped import kafka_of
 
     settings = logged_settings(args, {"kafka.bootstrap": args.bootstrap})
     home = Home(args.home).require().prepare()
-    with quiet_home(home), reached(home, settings) as bootstrap:
+    with quiet_home(home), kafka_of(home, settings) as bootstrap:
         resolved = resolve(args)
         moved = replace_store(home, resolved, bootstrap, settings["kafka.partitions"])
         if moved is not None:

@@ -20,10 +20,10 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from batch_layer.service import run_recover
-    from tideline.rebuild import reached
+    from tideline.runtime.stopped import kafka_of
 
     settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
-    with home.lock("up"), reached(home, settings) as bootstrap:
+    with home.lock("up"), kafka_of(home, settings) as bootstrap:
         losses, report = run_recover(home, settings, bootstrap)
     if args.output == "json":
         print_json({"losses": [loss.to_json() for loss in losses], "run": report})

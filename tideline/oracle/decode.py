@@ -9,14 +9,17 @@ from __future__ import annotations
 import base64
 import ctypes
 import datetime as dt
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
+from tideline.erased import Erased
 from tideline.source import SourceDefinition
 from tideline.types import Column, ColumnType
 
@@ -191,9 +194,34 @@ _READ: dict[str, Callable[[ColumnType, Any], Any]] = {
 }
 
 
-def read_event(source: SourceDefinition, value: bytes | None, stamp: int) -> list[Any]:
+@lru_cache(maxsize=16)
+def _erased(ids: Erased) -> tuple[bytes, frozenset[str], frozenset[tuple[str, str]]]:
+    """The hashes' key, the columns, and the (column, hash) pairs."""
+    return bytes.fromhex(ids.key), frozenset(name for name, _ in ids.hashes), frozenset(ids.hashes)
+
+
+def _is_erased(source: SourceDefinition, found: dict[str, Any], key: bytes | None) -> bool:
+    if source.erased is None:
+        return False
+    secret, names, known = _erased(source.erased)
+    for name in names:
+        id = found.get(name)
+        if name == "_key":
+            data = key
+        elif isinstance(id, (bool, Fraction)) or not isinstance(id, (int, str)):
+            data = None
+        else:
+            data = str(id).encode("utf-8", "surrogatepass")
+        if data is not None and (name, hashlib.blake2b(data, key=secret, digest_size=16).hexdigest()) in known:
+            return True
+    return False
+
+
+def read_event(source: SourceDefinition, value: bytes | None, stamp: int, key: bytes | None = None) -> list[Any]:
     """The values of the schema's columns. `stamp` is the record's time in microseconds. Raises Refused."""
     found = read_object(value)
+    if _is_erased(source, found, key):
+        raise Refused("erased")
     row = [None if found.get(c.name) is None else _READ[c.type.name](c.type, found[c.name]) for c in source.schema]
     names = [column.name for column in source.schema]
     if source.event_id is not None and row[names.index(source.event_id)] is None:
@@ -224,10 +252,10 @@ class PartitionDecoder:
         self._id = names.index(source.event_id) if source.event_id else None
         self._last: dict[Any, int] = {}
 
-    def add(self, index: int, offset: int, stamp: int, value: bytes | None) -> None:
+    def add(self, index: int, offset: int, stamp: int, value: bytes | None, key: bytes | None = None) -> None:
         """Take the next record; `index` is what `positions` will hold if it counts."""
         try:
-            row = read_event(self.source, value, stamp)
+            row = read_event(self.source, value, stamp, key)
         except Refused:
             self.found.dead += 1
             return

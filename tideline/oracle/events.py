@@ -51,12 +51,12 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     """Decodes one source's records; dead letters and duplicates are counted and left out."""
     table = records.table
     decoders: dict[int, PartitionDecoder] = {}
-    names = ("_partition", "_offset", "_timestamp", "_value")
-    for index, (partition, offset, stamp, value) in enumerate(zip(*(table[n].to_pylist() for n in names), strict=True)):
+    names = ("_partition", "_offset", "_timestamp", "_value", "_key")
+    for index, (partition, *record) in enumerate(zip(*(table[n].to_pylist() for n in names), strict=True)):
         decoder = decoders.get(partition)
         if decoder is None:
             decoder = decoders[partition] = PartitionDecoder(source)
-        decoder.add(index, offset, stamp, value)
+        decoder.add(index, *record)
     found = [decoders[partition].found for partition in sorted(decoders)]
     positions = pa.array([index for part in found for index in part.positions], pa.int64())
     arrays: list[Any] = []

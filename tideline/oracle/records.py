@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tideline.cut import Cut
+from tideline.erased import ERASED
 from tideline.errors import OutsideError, Texts
 
 PATIENCE = 30.0  # seconds without a record before a read is given up
@@ -62,7 +63,7 @@ class Records:
 
     `table` has `_partition`, `_offset`, `_timestamp` (microseconds), `_key`, `_value`, `_headers`. `twice`
     is how many records both Kafka and the master held; `faults` name the partitions and offsets at which
-    they differ.
+    they differ. Of an erased record the master holds the place alone.
     """
 
     table: pa.Table
@@ -78,11 +79,11 @@ def read_records(topic: str, begin: Cut, end: Cut, archived: Cut, master: Path, 
     kept = Cut({topic: {p: min(archived.offset(topic, p), end.offset(topic, p)) for p in end.offsets(topic)}})
     _check_whole(topic, begin, end, kept, starts)
     live = {p: max(begin.offset(topic, p), starts[p]) for p in end.offsets(topic) if p in starts}
-    old = _read_master(master, topic, begin, kept)
+    old, erased = _read_master(master, topic, begin, kept)
     new = _read_kafka(topic, live, end, bootstrap) if bootstrap else SCHEMA.empty_table()
     both_old = _where(old, lambda p, o: o >= live.get(p, 1 << 62))
     both_new = _where(new, lambda p, o: o < kept.offset(topic, p))
-    faults = tuple(differences(old.filter(both_old), new.filter(both_new)))
+    faults = tuple(differences(old.filter(both_old), _blank(new, erased).filter(both_new)))
     table = pa.concat_tables([old.filter(pc.invert(both_old)), new]).sort_by(
         [("_partition", "ascending"), ("_offset", "ascending")]
     )
@@ -115,23 +116,39 @@ def _where(table: pa.Table, holds: Callable[[int, npt.NDArray[np.int64]], Any]) 
     return pa.array(found)
 
 
-def _read_master(path: Path, topic: str, begin: Cut, kept: Cut) -> pa.Table:
+def _read_master(path: Path, topic: str, begin: Cut, kept: Cut) -> tuple[pa.Table, pa.Table]:
+    """The records, and `_partition` and `_offset` of those that are erased."""
     wanted = {p: (begin.offset(topic, p), o) for p, o in kept.offsets(topic).items() if o > begin.offset(topic, p)}
     if not wanted:
-        return SCHEMA.empty_table()
+        return SCHEMA.empty_table(), SCHEMA.empty_table()
     try:
         import deltalake
 
-        found = deltalake.DeltaTable(str(path)).to_pyarrow_table(columns=SCHEMA.names)
+        found = deltalake.DeltaTable(str(path)).to_pyarrow_table(columns=[*SCHEMA.names, "_reason"])
     except Exception as error:
         raise LogUnreadableError("MASTER_UNREADABLE", path=str(path), reason=str(error)[:300]) from error
     times = found["_timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    erased = found.filter(pc.equal(found["_reason"], ERASED))
     found = found.set_column(found.schema.get_field_index("_timestamp"), "_timestamp", times).select(SCHEMA.names)
     found = found.cast(SCHEMA)
     low = {p: bounds[0] for p, bounds in wanted.items()}
     high = {p: bounds[1] for p, bounds in wanted.items()}
     inside = _where(found, lambda p, o: (o >= low.get(p, 1 << 62)) & (o < high.get(p, 0)))
-    return found.filter(inside).sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    ordered = found.filter(inside).sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+    return ordered, erased.select(["_partition", "_offset"])
+
+
+def _blank(table: pa.Table, places: pa.Table) -> pa.Table:
+    """The records as the master holds them, with nothing of those at these places."""
+    gone = set(zip(*(places[name].to_pylist() for name in ("_partition", "_offset")), strict=True))
+    if not gone:
+        return table
+    here = zip(table["_partition"].to_pylist(), table["_offset"].to_pylist(), strict=True)
+    mask = pa.array([place in gone for place in here])
+    for name in ("_value", "_key"):
+        kept = pc.if_else(mask, pa.scalar(None, pa.binary()), table[name])
+        table = table.set_column(table.schema.get_field_index(name), name, kept)
+    return table
 
 
 def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) -> pa.Table:

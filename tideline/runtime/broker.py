@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 MESSAGE_MAX_BYTES = 16 << 20
 READY_TIMEOUT = 60.0  # seconds
 STOP_TIMEOUT = 20.0  # seconds
+RETENTION_HOURS = 24 * 30
 _HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4")
 
 
@@ -62,7 +63,7 @@ class BrokerPlan:
         return True
 
 
-def plan_broker(home: Home, port: int | None = None, retention_hours: int = 24 * 30) -> BrokerPlan:
+def plan_broker(home: Home, port: int | None = None, retention_hours: int = RETENTION_HOURS) -> BrokerPlan:
     """Write the broker's configuration, format its storage on first use, and return the command to run.
 
     Without `port` a free one is chosen. Raises BrokerFault PORT_TAKEN, BROKER_FORMAT; JavaError; JarError.
@@ -89,10 +90,10 @@ def plan_broker(home: Home, port: int | None = None, retention_hours: int = 24 *
 
 
 class Broker:
-    """A running embedded broker for tests; `tideline up` hands the plan to its supervisor instead."""
+    """A running embedded broker of a command or a test; `tideline up` hands the plan to its supervisor instead."""
 
-    def __init__(self, home: Home, port: int | None = None) -> None:
-        self.plan = plan_broker(home, port)
+    def __init__(self, home: Home, port: int | None = None, retention_hours: int = RETENTION_HOURS) -> None:
+        self.plan = plan_broker(home, port, retention_hours)
         self.bootstrap = self.plan.bootstrap
         self._child = ChildProcess(self.plan.command)
 

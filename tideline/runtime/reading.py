@@ -24,6 +24,7 @@ class Record:
     at: dt.datetime
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
 def read_records(bootstrap: str, topic: str, begin: Cut, end: Cut) -> Iterator[list[Record]]:
@@ -59,6 +60,7 @@ def read_records(bootstrap: str, topic: str, begin: Cut, end: Cut) -> Iterator[l
                         dt.datetime.fromtimestamp(r.timestamp / 1000, dt.timezone.utc),
                         r.key,
                         r.value,
+                        tuple(r.headers),
                     )
                     for r in records
                     if r.offset < wanted[place.partition]

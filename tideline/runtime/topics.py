@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
+from kafka.admin import ConfigResource
 from kafka.errors import (
     BrokerResponseError,
     KafkaError,
@@ -142,6 +143,13 @@ def log_bounds(bootstrap: str, topics: Iterable[str], timeout: float = TIMEOUT) 
     """Both: where the log begins, and where it ends."""
     names = list(topics)
     return Cut(log_start_offsets(bootstrap, names, timeout)), Cut(log_end_offsets(bootstrap, names, timeout))
+
+
+def topic_settings(bootstrap: str, topic: str, timeout: float = TIMEOUT) -> dict[str, str]:
+    """A topic's settings, the broker's defaults among them, by Kafka's names."""
+    wanted = [ConfigResource("topic", topic)]
+    found = _ask(bootstrap, lambda admin: admin.describe_configs(wanted, config_filter="all"), timeout)
+    return {name: str(entry["value"]) for name, entry in found["topic"][topic].items()}
 
 
 def _offsets(bootstrap: str, topics: Iterable[str], spec: OffsetSpec, timeout: float) -> Offsets:

@@ -20,6 +20,7 @@ RECORD_TYPES = {
     "_key": "binary",
     "_headers": "array<struct<key:string,value:binary>>",
     "_value": "binary",
+    "_erased": "boolean",
 }
 _RECORD_SQL = {
     "_partition": "partition",
@@ -56,7 +57,7 @@ def records(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
 
 
 def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> DataFrame:
-    """Records with `_value` and `_timestamp` as typed events with `_reason`, and the record columns in `keep`."""
+    """Records with the columns of `decoded_from` as typed events with `_reason`, and the record columns in `keep`."""
     kept = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in keep)
     schema = f"{kept}, {schema_text(source.schema)}, _reason string"
     return rows.mapInArrow(decode_batches(source, keep), schema)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from tideline.cut import Cut
+from tideline.decode import decoded_from
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
 
@@ -76,12 +77,12 @@ def event_ids(
     if not begin.reaches(topic, middle):
         known = master_records(spark, master, topic, begin, middle)
         if not decoded:
-            slim = known.select("_partition", "_offset", "_timestamp", "_value")
+            slim = known.select("_partition", "_offset", *decoded_from(source))
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
     if not middle.advance(begin).reaches(topic, end):
         fresh = kafka_records(spark, bootstrap, topic, middle.advance(begin), end)
-        slim = fresh.select("_partition", "_offset", "_timestamp", "_value")
+        slim = fresh.select("_partition", "_offset", *decoded_from(source))
         frames.append(decode(slim, source, ["_partition", "_offset"]).where("_reason is null").selectExpr(*wanted))
     if not frames:
         empty = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in ("_partition", "_offset"))

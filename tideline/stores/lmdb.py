@@ -25,6 +25,7 @@ from tideline.errors import StoreError
 from tideline.ledger import Ledger
 from tideline.stores.base import is_commit
 from tideline.stores.checksums import Damaged, seal, unseal
+from tideline.stores.lmdb_rewrite import use
 from tideline.stores.lmdb_txn import LmdbSnapshot, LmdbTransaction
 
 FORMAT = 2  # of the file's layout, of its keys (tideline/keys.py) and of its rows (tideline/codec.py)
@@ -92,6 +93,7 @@ class LmdbStore:
         with self._faults(OSError):
             if create:
                 os.makedirs(path, exist_ok=True)
+            self._use = use(path)
             self._env = lmdb.open(
                 path,
                 map_size=map_size,
@@ -105,6 +107,7 @@ class LmdbStore:
                 self._prepare(create)
         except BaseException:
             self._env.close()
+            self._use.close()
             raise
 
     def _prepare(self, create: bool) -> None:
@@ -217,6 +220,7 @@ class LmdbStore:
                 self._opened.pop(self.path, None)
                 if self._owner == os.getpid():
                     self._env.close()
+                    self._use.close()
 
     def __enter__(self) -> LmdbStore:
         return self

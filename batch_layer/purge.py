@@ -1,0 +1,61 @@
+"""Leaving of a Delta table its last version alone: no older file, log entry or checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from pyspark.sql import SparkSession
+
+from tideline import delta_log
+from tideline.points import reach
+
+
+def purge(spark: SparkSession, table: Path) -> int:
+    """Removes what the table's last version does not need; how many files. Nobody else may be writing to it.
+
+    The last commit that holds a range stays, since it says where the archive ends (invariant 4). Cut off anywhere, the
+    table reads as before, and the next purge completes it.
+    """
+    head = next((commit.version for commit in delta_log.commits(table) if "end" in commit.metadata), None)
+    if head is None:
+        return 0
+    _checkpoint(spark, table)
+    reach("erase.checkpoint")
+    log = table / "_delta_log"
+    old = [file for file in sorted(log.iterdir()) if (version := _version(file)) is not None and version < head]
+    needed = _files(table)
+    old += [file for file in table.rglob("*") if file.is_file() and log not in file.parents and file not in needed]
+    for file in old:
+        file.unlink()
+    return len(old)
+
+
+def _checkpoint(spark: SparkSession, table: Path) -> None:
+    """A checkpoint of the last version, from which readers go on once older log entries are gone; on disk."""
+    version, log = delta_log.newest(table).version, table / "_delta_log"
+    file = log / f"{version:020d}.checkpoint.parquet"
+    if not file.exists():
+        jvm: Any = spark._jvm
+        jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, str(table)).checkpoint()
+    for path in (file, log / "_last_checkpoint", log):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _version(file: Path) -> int | None:
+    """The version in the name of a log's file; Hadoop's checksums have a dot before it."""
+    name = file.name.lstrip(".")[:20]
+    return int(name) if file.is_file() and name.isdigit() else None
+
+
+def _files(table: Path) -> set[Path]:
+    """The data files of the last version."""
+    from deltalake import DeltaTable
+
+    return {Path(unquote(uri)) for uri in DeltaTable(str(table)).file_uris()}
