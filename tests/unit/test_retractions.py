@@ -218,6 +218,14 @@ def test_sums_keep_their_values_only_where_they_would_round() -> None:
     assert double.present(total) == 1.0, "adding and taking away would have left 0.0, or NaN"
 
 
+def test_a_spread_with_an_infinity_is_nan_until_that_is_retracted() -> None:
+    spread = Variance("x", population=True).resolve(parse_type("double")).retractable()
+    both = spread.merge({"Infinity": 2}, {"1.0": 1, "3.0": 1})
+    assert math.isnan(spread.present(both))
+    assert math.isnan(spread.present({"Infinity": 2}))
+    assert spread.present(spread.merge(both, {"Infinity": -2})) == 1.0
+
+
 def test_a_measure_without_a_twin_is_refused() -> None:
     class Mode(Count):
         kind = "mode_of_a_retraction"
