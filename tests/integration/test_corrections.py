@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tideline import Count, Max, Source, Sum, View, days
 from tideline.catalog import collect_catalog
 from tideline.errors import DefinitionError
 from tideline.oracle import verify
+from tideline.produce import produce
 from tideline.spark.resolve import resolve_catalog
 from tideline.testing import check_views
 from tideline.types import TIMESTAMP, to_wire
@@ -126,7 +128,7 @@ def test_answers_are_those_of_the_rows_not_taken_back_through_both_layers_and_ev
     assert wrong(installed, *VIEWS) == []
 
 
-def test_a_group_whose_rows_are_all_taken_back_is_in_no_answer(installed: Installed) -> None:
+def test_a_group_whose_rows_are_all_taken_back_is_in_no_answer(installed: Installed, tmp_path: Path) -> None:
     source = Source(
         installed.topic, schema="id int, name string, n int, at timestamp, op string", event_time="at", event_id="id",
         operation="op", max_ahead=None,
@@ -159,6 +161,11 @@ def test_a_group_whose_rows_are_all_taken_back_is_in_no_answer(installed: Instal
             assert rows_of(group_by="name", measures="lines,most", order="lines", limit_by="name:1") == rows_of()
             assert rows_of(version=first) == [("a", 1, 0), ("b", 1, 1), ("b", 1, 2), ("c", 1, 3)]
             installed.batch()
+        file = tmp_path / "rest.jsonl"
+        file.write_text("".join(json.dumps({**rows[n], "op": 0}).replace(', "op": 0', "") + "\n" for n in (1, 3)))
+        produce(file, installed.topic, installed.bootstrap, event_id="id", retract="op")
+        installed.wait_committed()
+        assert rows_of() == rows_of(group_by=(), window="all") == [], "a file taken back"
         with Reader(installed.home, store=installed.store) as reader:
             shown = reader.describe("v")["measures"]
             assert list(shown) == ["lines", "most"]
