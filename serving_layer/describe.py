@@ -24,7 +24,7 @@ def describe_view(view: ViewDefinition, ledger: Ledger) -> dict[str, Any]:
         "floor": to_json(TIMESTAMP, ledger.version.floors.get(view.fingerprint)),
         "where": view.where,
         "columns": dict(view.columns),
-        "measures": {name: _describe_measure(measure) for name, measure in view.measures.items()},
+        "measures": {name: _describe_measure(measure) for name, measure in view.shown.items()},
         "answers": dict(view.answers),
         "declared_at": view.location,
     }

@@ -62,10 +62,19 @@ def collect(snapshot: Snapshot, plan: Plan) -> list[Group]:
     """The groups of a plan, in the order of their keys and windows, before its order and limits."""
     rows = _in_range(_rows(snapshot, plan), plan)
     if plan.keeps_rows:
+        groups: Iterator[Group] = (_as_group(row, plan.slots) for row in rows)
+        if plan.rows_at is not None:
+            groups = (group for group in groups if _has_rows(group, plan.rows_at))
         if plan.limit is not None and not plan.order and not plan.limit_by:
-            rows = islice(rows, plan.limit)
-        return [_as_group(row, plan.slots) for row in rows]
-    return _folded(rows, plan)
+            groups = islice(groups, plan.limit)
+        return list(groups)
+    folded = _folded(rows, plan)
+    return folded if plan.rows_at is None else [group for group in folded if _has_rows(group, plan.rows_at)]
+
+
+def _has_rows(group: Group, place: int) -> bool:
+    """Whether a group has rows left: one whose rows were all retracted is none."""
+    return bool(group.merged[place] > 0)
 
 
 def _rows(snapshot: Snapshot, plan: Plan) -> Iterator[MergedRow]:

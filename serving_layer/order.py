@@ -37,8 +37,8 @@ def _plan_one(view: ViewDefinition, columns: Sequence[str], text: str) -> Order:
     column = _column(columns, name)
     if column is not None and not dot:
         return Order(column, None, descending)
-    known = [*columns, *view.measures, *view.answers]
-    if name not in view.measures and name not in view.answers:
+    known = [*columns, *view.shown, *view.answers]
+    if name not in view.shown and name not in view.answers:
         raise UsageError(
             "BAD_ORDER",
             f"the rows have no column {name} to order by",
@@ -77,7 +77,7 @@ def _orders(view: ViewDefinition, columns: Sequence[str], name: str) -> list[str
         return [f"{name}.{quantile_name(q)}" for q in measure.at]
     if isinstance(measure, CountBy):
         return [f"{name}.<category>"]
-    plain = [other for other, found in view.measures.items() if found.answer_type is not None]
+    plain = [other for other, found in view.shown.items() if found.answer_type is not None]
     return [*columns, *plain, *view.answers]
 
 

@@ -14,7 +14,7 @@ from serving_layer.query import NULL_TEXT, OPTIONS, Query, similar
 from serving_layer.windows import Windows, plan_windows
 from tideline.answers import Answer
 from tideline.cut import Cut
-from tideline.definition import ViewDefinition
+from tideline.definition import ROWS, ViewDefinition
 from tideline.errors import UsageError
 from tideline.types import Column, parse_text, to_wire
 
@@ -56,11 +56,17 @@ class Plan:
     @cached_property
     def slots(self) -> tuple[int, ...]:
         """The indices of the measures that the rows, their answers and their order need."""
-        needed = {*self.shown, *(order.name for order in self.order)}
+        needed = {*self.shown, *(order.name for order in self.order), ROWS}
         for name in tuple(needed):
             if name in self.answers:
                 needed |= self.answers[name].names
         return tuple(index for index, name in enumerate(self.view.measures) if name in needed)
+
+    @cached_property
+    def rows_at(self) -> int | None:
+        """The slot that says how many rows a group has; None where rows cannot be retracted."""
+        names = list(self.view.measures)
+        return self.slots.index(names.index(ROWS)) if ROWS in names else None
 
     @property
     def keeps_rows(self) -> bool:
@@ -87,7 +93,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     windows = plan_windows(view, query.start, query.end, query.window, query.slide)
     group = _group(view, query)
     time_name = None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
-    answers = {name: Answer(text, view.measures) for name, text in view.answers.items()}
+    answers = {name: Answer(text, view.shown) for name, text in view.answers.items()}
     shown = _shown(view, read.names("measures", query.measures))
     columns = tuple(view.key[index].name for index in group) + ((time_name,) if time_name else ())
     return Plan(
@@ -182,7 +188,7 @@ def _group(view: ViewDefinition, query: Query) -> tuple[int, ...]:
 
 
 def _shown(view: ViewDefinition, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    known = [*view.measures, *view.answers]
+    known = [*view.shown, *view.answers]
     for name in wanted or ():
         if name not in known:
             raise UsageError(

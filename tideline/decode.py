@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tideline.erased import ERASED, Erased, header_bytes
-from tideline.source import SourceDefinition
+from tideline.source import INSERT, RETRACT, SourceDefinition
 from tideline.types import EPOCH, INTEGER_RANGES, MICROSECOND, Column, ColumnType
 
 MAX_VALUE_BYTES = 1 << 20
@@ -307,6 +307,8 @@ def decode_values(
         if name in by_name and by_name[name].null_count:
             for index in pc.indices_nonzero(by_name[name].is_null()).to_pylist():
                 reasons[index] = reasons[index] or f"missing event {role}"
+    if source.operation:
+        _check_operation(source.operation, by_name[source.operation], reasons)
     if source.event_time in by_name:
         _check_distance(source, by_name[source.event_time], times, reasons)
     if source.erased:
@@ -334,6 +336,12 @@ def _mark_erased(
             and erased.within((values[index], key, *header_bytes(headers[index] if headers else None)))
         ):
             reasons[index] = ERASED
+
+
+def _check_operation(name: str, operations: pa.Array, reasons: list[str | None]) -> None:
+    known = pc.is_in(operations, value_set=pa.array([INSERT, RETRACT, None], pa.string()))
+    for index in pc.indices_nonzero(pc.invert(known)).to_pylist():
+        reasons[index] = reasons[index] or f"{name}: neither {INSERT} nor {RETRACT}"
 
 
 def _check_distance(source: SourceDefinition, events: pa.Array, times: pa.Array, reasons: list[str | None]) -> None:

@@ -13,6 +13,9 @@ from tideline.measures import Measure, measure_from_json
 from tideline.source import DECODER_VERSION, SourceDefinition
 from tideline.types import Column, parse_schema, schema_text
 
+ROWS = "_rows"
+"""The measure that counts a group's rows where rows may be retracted: a group of none is not answered."""
+
 
 @dataclass(frozen=True)
 class ViewDefinition:
@@ -36,6 +39,11 @@ class ViewDefinition:
     def sql(self, expression: str) -> str:
         """An expression of this view over the event's own columns."""
         return substitute(expression, self.columns)
+
+    @property
+    def shown(self) -> dict[str, Measure]:
+        """The measures that were declared."""
+        return {name: measure for name, measure in self.measures.items() if name != ROWS}
 
     @property
     def key_sql(self) -> tuple[str, ...]:

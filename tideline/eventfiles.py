@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from tideline.errors import Texts, UsageError
+from tideline.source import RETRACT
 from tideline.types import Column
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?").fullmatch
@@ -43,6 +44,10 @@ class EventFileError(UsageError):
         "BAD_CSV": (
             "{path} row {row}: {reason}",
             "the first line names the columns, every row has as many cells",
+        ),
+        "OPERATION_GIVEN": (
+            "an event says itself what its {column} is: {value}",
+            "send the file without --retract, or leave the column out of it",
         ),
     }
 
@@ -174,6 +179,25 @@ class EventFile:
     def _unreadable(self, error: OSError | EOFError) -> EventFileError:
         reason = getattr(error, "strerror", None) or str(error)
         return EventFileError("FILE_UNREADABLE", path=str(self.path), reason=reason)
+
+
+def retraction(event: Event, operation: str) -> Event:
+    """The event with `retract` in its column `operation`, else byte for byte; what is no JSON object stays as it is.
+
+    Raises EventFileError where the event has an operation.
+    """
+    body = event.value.lstrip()
+    if not body.startswith(b"{"):
+        return event
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        fields = {}
+    if operation in fields:
+        raise EventFileError("OPERATION_GIVEN", column=operation, value=fields[operation])
+    rest = body[1:].lstrip()
+    field = _bytes(f"{{{encode_basestring(operation)}:{encode_basestring(RETRACT)}")
+    return Event(event.key, field + (b"" if rest.startswith(b"}") else b",") + rest)
 
 
 def _bytes(text: str) -> bytes:

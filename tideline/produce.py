@@ -20,7 +20,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from kafka.partitioner.default import murmur2
 
 from tideline.errors import OutsideError, Texts, UsageError
-from tideline.eventfiles import Event, EventFile
+from tideline.eventfiles import Event, EventFile, retraction
 from tideline.runtime.topics import KafkaFault, Offsets, log_end_offsets, topic_partitions
 from tideline.types import Column
 
@@ -163,6 +163,7 @@ def produce(
     shuffle_seed: int | None = None,
     duplicate: float = 0.0,
     row_id: str | None = None,
+    retract: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Flag | None = None,
 ) -> Summary:
@@ -170,15 +171,17 @@ def produce(
 
     `rate` is in records per second (None: as fast as it goes), `limit` counts rows of the file,
     `shuffle_seed` puts the whole file in a random order (in memory), `duplicate` is the probability that an
-    event is followed by a repeat of itself or of one of the 10,000 before it. `progress` is called five times
-    a second and at the end. Raises EventFileError, UsageError, KafkaFault, ProduceError.
+    event is followed by a repeat of itself or of one of the 10,000 before it. `retract` names the column of the
+    operation, and makes every event a retraction. `progress` is called five times a second and at the end.
+    Raises EventFileError, UsageError, KafkaFault, ProduceError.
     """
     events = EventFile(file, columns, event_id, row_id, limit)
     source: Iterable[Event] = events
     if shuffle_seed is not None:
         source = list(events)
         random.Random(shuffle_seed).shuffle(source)
-    stream = with_repeats(source, duplicate, shuffle_seed or 0)
+    signed = source if retract is None else (retraction(event, retract) for event in source)
+    stream = with_repeats(signed, duplicate, shuffle_seed or 0)
 
     def fraction(sent: int) -> float:
         return sent / max(len(source), 1) if isinstance(source, list) else events.fraction

@@ -13,9 +13,10 @@ from tideline.durations import to_micros
 from tideline.erased import Erased
 from tideline.errors import DefinitionError
 from tideline.location import Location, declared_at
-from tideline.types import Column, parse_schema, schema_text
+from tideline.types import STRING, Column, parse_schema, schema_text
 
 DECODER_VERSION = 1
+INSERT, RETRACT = "insert", "retract"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Source:
     `schema` lists the columns, `event_time` names the timestamp column that places an event in time (or
     `_timestamp`, the record's own), `event_id` the column that identifies an event, by which repeats within the
     previous `horizon` offsets of its partition are not counted. Events dated more than `max_ahead` after or
-    `max_behind` before their record's time stamp are dead letters. `topic` defaults to the name.
+    `max_behind` before their record's time stamp are dead letters. `topic` defaults to the name. `operation` names a
+    text column that is `insert` (or null) or `retract`: a retraction carries a row again and takes one such row away.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Source:
     max_ahead: dt.timedelta | None = dt.timedelta(days=1)
     max_behind: dt.timedelta | None = None
     horizon: int = 1_000_000
+    operation: str | None = None
     location: Location = field(default_factory=declared_at, compare=False, repr=False)
 
     def resolve(self) -> SourceDefinition:
@@ -48,7 +51,8 @@ class Source:
             raise DefinitionError("BAD_NAME", name=self.name, expected="letters, digits, _ and -")
         columns = parse_schema(self.schema)
         by_name = {column.name: column for column in columns}
-        for role, name in (("event_time", self.event_time), ("event_id", self.event_id)):
+        roles = (("event_time", self.event_time), ("event_id", self.event_id), ("operation", self.operation))
+        for role, name in roles:
             if name is not None and name not in by_name and not (role == "event_time" and name == "_timestamp"):
                 raise DefinitionError("UNKNOWN_COLUMN", role=role, column=name, known=sorted(by_name))
         if self.event_time != "_timestamp" and by_name[self.event_time].type.name != "timestamp":
@@ -69,6 +73,7 @@ class Source:
                 type=by_name[self.event_id].type.sql,
                 expected="string or an integer type",
             )
+        self._check_operation(by_name)
         if self.horizon < 0:
             raise DefinitionError("BAD_OPTION", option="horizon", value=self.horizon, expected="0 or more")
         return SourceDefinition(
@@ -80,7 +85,27 @@ class Source:
             None if self.max_ahead is None else to_micros(self.max_ahead),
             None if self.max_behind is None else to_micros(self.max_behind),
             self.horizon,
+            self.operation,
         )
+
+    def _check_operation(self, columns: Mapping[str, Column]) -> None:
+        if self.operation is None:
+            return
+        if columns[self.operation].type != STRING or self.operation == self.event_id:
+            raise DefinitionError(
+                "TYPE_MISMATCH",
+                role="operation",
+                column=self.operation,
+                type=columns[self.operation].type.sql,
+                expected=f"string, a column of its own that holds {INSERT} or {RETRACT}",
+            )
+        if self.event_time == "_timestamp":
+            raise DefinitionError(
+                "NOT_RETRACTABLE",
+                role="event_time",
+                column=self.event_time,
+                expected="a column that a retraction carries again: its record has another time stamp",
+            )
 
 
 @dataclass(frozen=True)
@@ -98,6 +123,7 @@ class SourceDefinition:
     max_ahead: int | None
     max_behind: int | None
     horizon: int
+    operation: str | None = None
     erased: Erased | None = None
 
     def column(self, name: str) -> Column:
@@ -120,6 +146,7 @@ class SourceDefinition:
             "max_ahead": self.max_ahead,
             "max_behind": self.max_behind,
             "horizon": self.horizon,
+            **({"operation": self.operation} if self.operation else {}),
             **({"erased": self.erased.to_json()} if self.erased else {}),
         }
 

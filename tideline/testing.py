@@ -6,7 +6,8 @@ The events, made up or from a file, are decoded and folded by the very code that
 - *order*: the pieces may be merged in any order and grouping;
 - *alone*: folding every event by itself and merging equals folding them together, so no expression sees another row;
 - *spark*: Spark's merge of the pieces equals the serving merge;
-- *stored*: a state read back from the store is the state that was written.
+- *stored*: a state read back from the store is the state that was written;
+- *undone*: where rows may be retracted, the log and its opposite together leave the states of no rows.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tideline.definition import ViewDefinition
 from tideline.errors import UsageError
 from tideline.eventfiles import EventFile
 from tideline.plans import Folded
-from tideline.source import SourceDefinition
+from tideline.source import INSERT, RETRACT, SourceDefinition
 from tideline.spark.collect import collect
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
@@ -99,9 +100,16 @@ def made_up_events(source: SourceDefinition, seed: int) -> list[bytes]:
             fields[source.event_id] = number if kind.is_integer else f"id-{number}"
         if source.event_time in fields:
             fields[source.event_time] = (_START + dt.timedelta(minutes=chance.randrange(3000))).isoformat()
+        if source.operation:
+            fields[source.operation] = chance.choice([None, INSERT])
         return json.dumps(fields).encode()
 
-    return [event(number) for number in range(_EVENTS)]
+    events = [event(number) for number in range(_EVENTS)]
+    if source.operation:
+        retracted = [{**json.loads(value), source.operation: RETRACT} for value in chance.sample(events, _EVENTS // 3)]
+        events += [json.dumps(fields).encode() for fields in retracted]
+        chance.shuffle(events)
+    return events
 
 
 def _made_up(column: Column, chance: random.Random) -> Any:
@@ -164,6 +172,7 @@ class _Check:
         alone = self.events.where(f"_hash < {_ALONE}")
         single = [self._states(self._folded(alone.where(f"_hash = {n}"))) for n in range(min(_ALONE, self.count))]
         few = self._states(self._folded(alone))
+        opposite = self._states(self._folded(self._opposite())) if self.fold.source.operation else {}
         outcomes = []
         for planned in self.fold.planned:
             view = planned.view
@@ -185,9 +194,18 @@ class _Check:
                 compare("spark", _merged(view, mine), _by_spark(view, frames)),
                 compare("stored", whole[view.fingerprint], _stored(whole[view.fingerprint])),
             ]
+            if opposite:
+                undone = _merged(view, [whole[view.fingerprint], opposite[view.fingerprint]])
+                nothing = [measure.zero() for measure in view.measures.values()]
+                outcomes.append(compare("undone", dict.fromkeys(whole[view.fingerprint], nothing), undone))
         for frame in (*pieces, self.events):
             frame.unpersist()
         return outcomes
+
+    def _opposite(self) -> DataFrame:
+        """The events with every insertion a retraction, and the other way round."""
+        name = self.fold.source.operation or ""
+        return self.events.withColumn(name, F.when(F.col(name) == RETRACT, INSERT).otherwise(RETRACT))
 
     def _pieces(self) -> list[DataFrame]:
         """The log cut at random places, the last piece empty."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -294,6 +295,45 @@ def test_the_oracle_counts_repeats_within_the_horizon() -> None:
         decoder.add(index, offset, STAMP, record(text))
     assert decoder.found.positions == [0, 2, 4]
     assert (decoder.found.events, decoder.found.duplicates, decoder.found.dead) == (3, 2, 2)
+
+
+CORRECTED = Source(
+    "s", schema="id int, op string, at timestamp", event_id="id", event_time="at", operation="op"
+).resolve()
+
+
+@pytest.mark.parametrize(
+    "said", ['"insert"', '"retract"', "null", '"INSERT"', '""', '" retract"', '"delete"', "1", "{}"]
+)
+def test_an_operation_is_insert_retract_or_null_for_both_decoders(said: str) -> None:
+    values: list[bytes | None] = [
+        b'{"id":1,"at":"2020-09-13T12:26:40Z"}',
+        f'{{"id":1,"at":"2020-09-13T12:26:40Z","op":{said}}}'.encode(),
+    ]
+    assert layers(CORRECTED, values) == oracle(CORRECTED, values)
+    _, [first, reason] = decode_values(CORRECTED, values, pa.array([STAMP] * 2, pa.timestamp("us", "UTC")))
+    assert not first.is_valid
+    if said in ('"insert"', '"retract"', "null"):
+        assert not reason.is_valid
+    else:
+        expected = "op: neither insert nor retract" if said.startswith('"') else "op: not a value of type string"
+        assert reason.as_py() == expected
+
+
+def test_a_retraction_repeats_no_insertion_and_each_repeats_itself() -> None:
+    decoder = PartitionDecoder(CORRECTED)
+    log = [(1, "insert"), (1, "retract"), (1, None), (2, "retract"), (1, "retract"), (2, None)]
+    for index, (id, said) in enumerate(log):
+        decoder.add(index, index, STAMP, json.dumps({"id": id, "op": said, "at": "2020-09-13T12:26:40Z"}).encode())
+    assert (decoder.found.positions, decoder.found.duplicates) == ([0, 1, 3, 5], 2)
+
+
+def test_a_source_without_an_operation_is_what_it_was_before_there_were_any() -> None:
+    plain = Source("s", schema="id string, n int, at timestamp", event_time="at", event_id="id").resolve()
+    assert "operation" not in plain.to_json()
+    assert plain.fingerprint == "4140f9bc73abf8c2"
+    assert SourceDefinition.from_json(CORRECTED.to_json()) == CORRECTED
+    assert CORRECTED.fingerprint != replace(CORRECTED, operation=None).fingerprint
 
 
 def test_arrow_types_hold_what_is_decoded() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tideline.eventfiles import Event, EventFile, EventFileError
+from tideline.eventfiles import Event, EventFile, EventFileError, retraction
 from tideline.types import parse_schema
 
 COLUMNS = parse_schema("id string, n int, price decimal(10,2), x double, ok boolean, name string")
@@ -72,6 +72,23 @@ def test_json_lines_can_be_numbered_too(tmp_path: Path) -> None:
         b'{"id":"2"}',
         b"null",
     ]
+
+
+def test_a_files_events_are_taken_back_with_the_bytes_that_they_came_with() -> None:
+    values = [b'{"id": "a",  "price": 1.50}', b" {} ", b'{"broken', b"[1]", b'{"id":"\xff"}']
+    found = [retraction(Event(b"k", value), "op") for value in values]
+    assert [event.value for event in found] == [
+        b'{"op":"retract","id": "a",  "price": 1.50}',
+        b'{"op":"retract"} ',
+        b'{"op":"retract","broken',
+        b"[1]",
+        b'{"op":"retract","id":"\xff"}',
+    ]
+    assert {event.key for event in found} == {b"k"}
+    for value in (b'{"id":1,"op":"insert"}', b'{"op":null}'):
+        with pytest.raises(EventFileError) as caught:
+            retraction(Event(None, value), "op")
+        assert (caught.value.condition, caught.value.exit_code) == ("OPERATION_GIVEN", 2)
 
 
 def test_reading_says_how_far_it_is_and_stops_at_the_limit(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="in a random order that depends on SEED")
     parser.add_argument("--duplicate", type=float, default=0.0, metavar="P", help="repeat events with this probability")
     parser.add_argument("--row-id", metavar="COLUMN", help="add the row's number as this column")
+    parser.add_argument("--retract", action="store_true", help="send the rows as retractions, to take them back")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
 
 
@@ -46,6 +47,13 @@ def run(args: argparse.Namespace) -> None:
             known=sorted(sources),
         )
     source = SourceDefinition.from_json(sources[args.source])
+    if args.retract and source.operation is None:
+        raise UsageError(
+            "NO_OPERATION",
+            f"rows of {source.name} cannot be retracted",
+            "give the source an operation (docs/catalog.md, Corrections)",
+            source=source.name,
+        )
 
     def show(progress: Progress) -> None:
         if sys.stderr.isatty():
@@ -62,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
         shuffle_seed=args.shuffle,
         duplicate=args.duplicate,
         row_id=args.row_id,
+        retract=source.operation if args.retract else None,
         progress=show,
     )
     if sys.stderr.isatty():

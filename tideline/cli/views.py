@@ -61,6 +61,8 @@ def run_describe(args: argparse.Namespace) -> None:
 
 def _measure(name: str, measure: dict[str, Any]) -> dict[str, Any]:
     exact = "exact" if measure["bound"]["exact"] else measure["bound"]["text"]
+    if "keeps" in measure["bound"]:
+        exact += f", keeps its {measure['bound']['keeps']}"
     return {
         "part": measure["kind"],
         "name": name,

@@ -1,5 +1,6 @@
 """The measures that a view can keep."""
 
+import tideline.measures.kept  # noqa: F401 - the twins that take retractions
 from tideline.measures.base import Measure, measure_from_json
 from tideline.measures.counts import Count, CountBy, TopK
 from tideline.measures.extremes import First, Last, Max, Min

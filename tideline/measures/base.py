@@ -18,6 +18,8 @@ from tideline.types import ColumnType, json_value, parse_type
 
 State = Any
 EXACT: Mapping[str, Any] = {"exact": True}
+SIGN = "_sign"
+"""The column that is 1 for an inserted row and -1 for a retracted one, where the source names an operation."""
 M = TypeVar("M", bound="Measure")
 
 
@@ -61,10 +63,16 @@ class Measure(ABC):
     kind: ClassVar[str]
     takes: ClassVar[str] = "a value"
     registry: ClassVar[dict[str, type[Measure]]] = {}
+    twins: ClassVar[dict[str, list[type[Measure]]]] = {}
+    plain: ClassVar[type[Measure]]
+    """The class itself; of a twin that takes retractions too, the measure that it stands in for."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, of: type[Measure] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "kind" in cls.__dict__:
+        cls.plain = of or cls
+        if of is not None:
+            Measure.twins.setdefault(of.kind, []).append(cls)
+        elif "kind" in cls.__dict__:
             Measure.registry[cls.kind] = cls
 
     def resolve(self: M, input_type: ColumnType | None) -> M:
@@ -74,6 +82,18 @@ class Measure(ABC):
                 "TYPE_MISMATCH", measure=self.kind, expression=self.expression, type=input_type.sql, expected=self.takes
             )
         return replace(self, input=input_type)
+
+    def retractable(self) -> Measure:
+        """The same measure over rows that may be retracted; only after `resolve`. Raises DefinitionError."""
+        for twin in Measure.twins.get(self.kind, ()):
+            if twin.suits(self):
+                return twin(**{f.name: getattr(self, f.name) for f in fields(self)})
+        raise DefinitionError("NOT_RETRACTABLE", measure=self.kind, expected=sorted(Measure.twins))
+
+    @classmethod
+    def suits(cls, measure: Measure) -> bool:
+        """Whether this twin can stand in for a resolved measure of its kind."""
+        return True
 
     def accepts(self, input_type: ColumnType) -> bool:
         """Whether the measure can aggregate values of this type."""
@@ -163,6 +183,8 @@ class Measure(ABC):
         """A JSON-able description from which `measure_from_json` makes an equal measure."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}
         options["input"] = self.input.sql if self.input else None
+        if type(self) is not self.plain:
+            options["retracts"] = True
         return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}}
 
 
@@ -172,9 +194,10 @@ def measure_from_json(data: Mapping[str, Any]) -> Measure:
     kind = options.pop("kind")
     if kind not in Measure.registry:
         raise DefinitionError("UNKNOWN_MEASURE", measure=kind, known=sorted(Measure.registry))
-    input_type = options.pop("input")
+    input_type, retracts = options.pop("input"), options.pop("retracts", False)
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return Measure.registry[kind](**options, input=parse_type(input_type) if input_type else None)
+    measure = Measure.registry[kind](**options, input=parse_type(input_type) if input_type else None)
+    return measure.retractable() if retracts else measure
 
 
 def needs_expression(measure: Measure) -> None:

@@ -20,11 +20,14 @@ class Count(Measure):
     def accepts(self, input_type: ColumnType) -> bool:
         return True
 
-    def parts(self) -> Sequence[Part]:
-        condition = f"({self.where})" if self.where else "true"
+    def condition(self) -> str:
+        """SQL that holds for the rows that count."""
         if self.expression:
-            condition = f"({self.value()}) is not null"
-        return (Part("n", "count", ColumnType("boolean"), f"nullif({condition}, false)"),)
+            return f"({self.value()}) is not null"
+        return f"({self.where})" if self.where else "true"
+
+    def parts(self) -> Sequence[Part]:
+        return (Part("n", "count", ColumnType("boolean"), f"nullif({self.condition()}, false)"),)
 
     def from_parts(self, values: Sequence[Any]) -> int:
         return int(values[0])

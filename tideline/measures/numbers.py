@@ -25,7 +25,7 @@ _MAX_SUM_PRECISION = 28
 
 
 @dataclass(frozen=True)
-class _Total(Measure):
+class Total(Measure):
     """State: [n, total], the count of non-null values and their sum (int for integers and unscaled decimals)."""
 
     takes = f"a number (a decimal of at most {_MAX_SUM_PRECISION} digits)"
@@ -37,7 +37,8 @@ class _Total(Measure):
         return input_type.is_numeric and input_type.precision <= _MAX_SUM_PRECISION
 
     @property
-    def _sum_type(self) -> ColumnType:
+    def sum_type(self) -> ColumnType:
+        """The type in which values are added up."""
         kind = self.resolved
         if kind.is_floating:
             return DOUBLE
@@ -47,7 +48,7 @@ class _Total(Measure):
         return ColumnType("decimal", 20, 0) if kind == BIGINT else BIGINT
 
     def parts(self) -> Sequence[Part]:
-        kind = self._sum_type
+        kind = self.sum_type
         value = self.value(kind) + (" + 0D" if kind.is_floating else "")
         return (
             Part("n", "count", ColumnType("boolean"), f"if({self.value()} is not null, true, null)"),
@@ -58,7 +59,7 @@ class _Total(Measure):
         count, total = values
         if not count:
             return self.zero()
-        kind = self._sum_type
+        kind = self.sum_type
         return [int(count), to_wire(kind, total) if kind.is_decimal or kind.is_floating else int(total)]
 
     def zero(self) -> list[Any]:
@@ -73,7 +74,7 @@ class _Total(Measure):
 
 
 @dataclass(frozen=True)
-class Sum(_Total):
+class Sum(Total):
     """The sum of the non-null values; null where there are none."""
 
     kind = "sum"
@@ -89,7 +90,7 @@ class Sum(_Total):
 
 
 @dataclass(frozen=True)
-class Mean(_Total):
+class Mean(Total):
     """The mean of the non-null values as a double: of integers and decimals the correctly rounded one."""
 
     kind = "mean"

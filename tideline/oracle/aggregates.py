@@ -48,10 +48,15 @@ def _double(index: int, measure: Measure) -> str:
     return f"CAST(CAST({value} AS VARCHAR) AS DOUBLE)" if measure.resolved.is_decimal else f"CAST({value} AS DOUBLE)"
 
 
-def _count(index: int, measure: Any) -> Aggregate:
+def _if_counted(index: int, measure: Any) -> str:
+    """The filter of the rows that a Count counts."""
     conditions = [f"w{index}"] if measure.where else []
     conditions += [f"{_value(index)} IS NOT NULL"] if measure.expression else []
-    return Aggregate("count(*)" + (f" FILTER (WHERE {' AND '.join(conditions)})" if conditions else ""))
+    return f" FILTER (WHERE {' AND '.join(conditions)})" if conditions else ""
+
+
+def _count(index: int, measure: Any) -> Aggregate:
+    return Aggregate(f"count(*){_if_counted(index, measure)}")
 
 
 def _total(index: int, measure: Any) -> Aggregate:
@@ -118,12 +123,26 @@ _AGGREGATES: dict[type[Measure], Callable[[int, Any], Aggregate]] = {
 
 def aggregate_of(index: int, measure: Measure) -> Aggregate:
     """The recipe for a view's measure number `index`."""
-    if type(measure) not in _AGGREGATES:
+    if measure.plain not in _AGGREGATES:
         return Aggregate("NULL")
-    return _AGGREGATES[type(measure)](index, measure)
+    return _AGGREGATES[measure.plain](index, measure)
 
 
-def category_counts(index: int, by: str, weight: str) -> str:
+def category_counts(index: int, by: str, weight: str, table: str = "grouped") -> str:
     """SQL of the counts by group and category."""
     value = _value(index)
-    return f"SELECT {by}, {value}, sum({weight}) FROM grouped WHERE {value} IS NOT NULL GROUP BY {by}, {value}"
+    return f"SELECT {by}, {value}, sum({weight}) FROM {table} WHERE {value} IS NOT NULL GROUP BY {by}, {value}"
+
+
+def net_aggregate_of(index: int, measure: Measure) -> Aggregate | None:
+    """The recipe over all rows with their `_sign`, where retractions are subtracted; else None."""
+    value = _value(index)
+    if isinstance(measure, Count):
+        return Aggregate(f"coalesce(sum(_sign){_if_counted(index, measure)}, 0)")
+    if isinstance(measure, (Sum, Mean)) and not measure.resolved.is_floating:
+        signed = f"CAST({value} AS HUGEINT)" if measure.resolved.is_integer else value
+        count = f"coalesce(sum(_sign) FILTER (WHERE {value} IS NOT NULL), 0)"
+        return Aggregate(
+            f"{{'n': {count}, 'total': sum(CASE WHEN _sign < 0 THEN -{signed} ELSE {signed} END), 'size': NULL}}"
+        )
+    return None

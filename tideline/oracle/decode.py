@@ -226,6 +226,8 @@ def read_event(source: SourceDefinition, value: bytes | None, stamp: int, key: b
     names = [column.name for column in source.schema]
     if source.event_id is not None and row[names.index(source.event_id)] is None:
         raise Refused("no id")
+    if source.operation is not None and row[names.index(source.operation)] not in (None, "insert", "retract"):
+        raise Refused("no operation")
     if source.event_time in names:
         at = row[names.index(source.event_time)]
         if at is None:
@@ -250,6 +252,7 @@ class PartitionDecoder:
         self.found = Decoded([[] for _ in source.schema])
         names = [column.name for column in source.schema]
         self._id = names.index(source.event_id) if source.event_id else None
+        self._operation = names.index(source.operation) if source.operation else None
         self._last: dict[Any, int] = {}
 
     def add(self, index: int, offset: int, stamp: int, value: bytes | None, key: bytes | None = None) -> None:
@@ -260,8 +263,10 @@ class PartitionDecoder:
             self.found.dead += 1
             return
         if self._id is not None:
-            before = self._last.get(row[self._id])
-            self._last[row[self._id]] = offset
+            retracts = self._operation is not None and row[self._operation] == "retract"
+            name = (retracts, row[self._id])
+            before = self._last.get(name)
+            self._last[name] = offset
             if before is not None and offset - before <= self.source.horizon:
                 self.found.duplicates += 1
                 return

@@ -14,6 +14,7 @@ from tideline.definition import ViewDefinition
 from tideline.oracle.aggregates import Aggregate, aggregate_of, category_counts
 from tideline.oracle.arithmetic import Untranslatable
 from tideline.oracle.choices import cast
+from tideline.oracle.corrections import signed_rows
 from tideline.oracle.inputs import BOOLEAN, Input, inputs_of
 from tideline.oracle.translate import Translator
 from tideline.source import SourceDefinition
@@ -49,6 +50,7 @@ class Duck:
     def __init__(self, source: SourceDefinition, events: pa.Table) -> None:
         self.source = source
         self.count = len(events)
+        self.place = [*_PLACE, "_sign"] if source.operation else [*_PLACE]
         self.db = duckdb.connect()
         self.db.execute("SET TimeZone = 'UTC'")
         self.db.register("events", events)
@@ -89,7 +91,7 @@ class Duck:
             if self._one(f"SELECT count(*) FROM events WHERE NOT coalesce(TRY({guard}), TRUE)"):
                 raise Untranslatable(f"not on these data: {guard}")
         try:
-            place = ", ".join(_PLACE)
+            place = ", ".join(self.place)
             self.db.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {place}, {sql} AS r FROM events")
         except duckdb.BinderException as error:
             raise Untranslatable(str(error)) from None
@@ -102,7 +104,7 @@ class Duck:
         """The view from the table `rows`, without the buckets before `floor`."""
         names = [f"k{i}" for i in range(len(view.key))]
         rejects = self._one("SELECT count(*) FROM rows WHERE r IS NULL")
-        fields = ", ".join([*_PLACE, *(f"r.row.{item.name} AS {item.name}" for item in inputs_of(view))])
+        fields = ", ".join([*self.place, *(f"r.row.{item.name} AS {item.name}" for item in inputs_of(view))])
         bucket = f"_at - (((_at % {view.bucket}) + {view.bucket}) % {view.bucket})" if view.bucket else "NULL"
         self.db.execute(
             f"CREATE OR REPLACE TEMP TABLE grouped AS SELECT {fields}, CAST({bucket} AS BIGINT) AS b "
@@ -111,6 +113,8 @@ class Duck:
         if floor is not None and view.bucket:
             self.db.execute(f"DELETE FROM grouped WHERE b < {floor}")
         by = ", ".join([*names, "b"])
+        if self.source.operation:
+            return Expected(signed_rows(self.db, view, by, self._key), rejects, {})
         parts = [aggregate_of(index, measure) for index, measure in enumerate(view.measures.values())]
         rows = self._scalars(view, by, parts)
         for index, part in enumerate(parts):

@@ -32,7 +32,8 @@ class Events:
     """One source's counted events before a cut.
 
     `table` has the schema's columns, timestamps without a zone in UTC, then `_partition`, `_offset`,
-    `_timestamp`, `_key`, `_headers` and `_at`, the event time in microseconds. The counts are of records.
+    `_timestamp`, `_key`, `_headers` and `_at`, the event time in microseconds; where rows may be retracted also
+    `_sign`, 1 or -1. The counts are of records.
     """
 
     table: pa.Table
@@ -70,6 +71,9 @@ def decode_events(source: SourceDefinition, records: Records) -> Events:
     at = arrays[columns.index(source.event_time)].cast(pa.int64()) if source.event_time in columns else stamps
     kept = kept.set_column(2, "_timestamp", stamps.cast(pa.timestamp("us")))
     whole = pa.Table.from_arrays([*arrays, *kept.columns, at], names=[*columns, *kept.column_names, "_at"])
+    if source.operation:
+        said = arrays[columns.index(source.operation)].to_pylist()
+        whole = whole.append_column("_sign", pa.array([-1 if word == "retract" else 1 for word in said], pa.int8()))
     return Events(
         whole,
         len(table),

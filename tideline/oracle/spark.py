@@ -71,10 +71,9 @@ class Spark:
         """
         session = self._start()
         frame = session.read.parquet(str(self._files))
+        place = [*_PLACE, "_sign"] if "_sign" in frame.columns else _PLACE
         target = self._folder / f"inputs-{view.fingerprint}"
-        frame.select(*_PLACE, _or_null(session, spark_sql(view)).alias("r")).write.mode("overwrite").parquet(
-            str(target)
-        )
+        frame.select(*place, _or_null(session, spark_sql(view)).alias("r")).write.mode("overwrite").parquet(str(target))
         return str(target / "*.parquet")
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ from pyspark.sql import DataFrame
 
 from tideline.cut import Cut
 from tideline.decode import decode_batches
-from tideline.source import SourceDefinition
+from tideline.source import RETRACT, SourceDefinition
+from tideline.spark.columns import quoted
 from tideline.types import schema_text
 
 RECORD_TYPES = {
@@ -64,5 +65,17 @@ def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> Da
 
 
 def identity_sql(source: SourceDefinition) -> str:
-    """SQL of the 16 bytes that stand for an event's id."""
-    return f"unhex(md5(cast({source.event_id} as string)))"
+    """SQL of the 16 bytes that stand for an event's id; a retraction's are not those of its insertion."""
+    id = f"cast({source.event_id} as string)"
+    if source.operation:
+        id = f"concat(if({_retracts(source.operation)}, '-', '+'), {id})"
+    return f"unhex(md5({id}))"
+
+
+def sign_sql(operation: str) -> str:
+    """SQL of 1 for an insertion and -1 for a retraction."""
+    return f"if({_retracts(operation)}, -1L, 1L)"
+
+
+def _retracts(operation: str) -> str:
+    return f"{quoted(operation)} = '{RETRACT}'"

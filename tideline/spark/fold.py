@@ -18,9 +18,10 @@ from pyspark.sql import functions as F
 
 from tideline.definition import ViewDefinition
 from tideline.expressions import names_used
-from tideline.measures.base import Entries, Part
+from tideline.measures.base import SIGN, Entries, Part
 from tideline.source import SourceDefinition
 from tideline.spark.columns import is_text_key, key_to_slot, named_struct, try_eval
+from tideline.spark.events import sign_sql
 from tideline.types import BIGINT, ColumnType
 
 LOG_VIEW = 0
@@ -223,6 +224,8 @@ class Fold:
         spark = events.sparkSession
         at = f"unix_micros({self.source.event_time})"
         flagged = events.withColumn("_counts", F.expr("_reason is null and not _duplicate"))
+        if self.source.operation:
+            flagged = flagged.withColumns({SIGN: F.expr(sign_sql(self.source.operation)), "_at": F.expr(at)})
         views = [F.when(F.col("_counts"), try_eval(spark, self._inputs(p))).alias(f"v{p.index}") for p in self.planned]
         base = flagged.select(
             "_partition",

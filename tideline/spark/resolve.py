@@ -11,11 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from tideline.answers import Answer
 from tideline.catalog import Catalog
-from tideline.definition import ViewDefinition, fingerprint
+from tideline.definition import ROWS, ViewDefinition, fingerprint
 from tideline.durations import to_micros
 from tideline.errors import DefinitionError
-from tideline.expressions import check_row_expression, expand_columns, substitute
-from tideline.measures import Measure, TopK
+from tideline.expressions import check_row_expression, expand_columns, names_used, substitute
+from tideline.measures import Count, Measure, TopK
 from tideline.source import SourceDefinition
 from tideline.spark.columns import EVENT_COLUMNS
 from tideline.types import Column, ColumnType, parse_type, schema_text
@@ -49,10 +49,19 @@ class _Typer:
         self.events: DataFrame = spark.createDataFrame([], f"{EVENT_COLUMNS}, {schema_text(source.schema)}")
         self.columns = columns
         self.known = [column.name for column in source.schema] + list(columns)
+        self.of_one_record = (source.operation, "_timestamp", "_headers") if source.operation else ()
 
     def type_of(self, role: str, sql: str) -> ColumnType:
         """The type of a row expression. Raises DefinitionError naming the role."""
         check_row_expression(sql, self.known)
+        for name in names_used([sql], self.of_one_record):
+            raise DefinitionError(
+                "NOT_RETRACTABLE",
+                role=role,
+                expression=sql,
+                column=name,
+                expected="columns that a retraction has in common with its insertion",
+            )
         text = substitute(sql, self.columns)
         try:
             frame = self.events.selectExpr(f"({text}) as x")
@@ -113,6 +122,13 @@ def _resolve_measure(typer: _Typer, name: str, measure: Measure) -> Measure:
         raise DefinitionError(error.condition, **{**error.params, "role": role}) from None
 
 
+def _retractable(name: str, measure: Measure) -> Measure:
+    try:
+        return measure.retractable()
+    except DefinitionError as error:
+        raise DefinitionError(error.condition, **{**error.params, "role": f"measure {name}"}) from None
+
+
 def _check_names(view: View, source: SourceDefinition, columns: Mapping[str, str]) -> None:
     events = {column.name.lower() for column in source.schema}
     if not view.name.replace("-", "_").isidentifier():
@@ -156,6 +172,8 @@ def _resolve_view(spark: SparkSession, view: View, source: SourceDefinition) -> 
     measures = {name: _resolve_measure(typer, name, measure) for name, measure in view.measures.items()}
     for text in view.answers.values():
         Answer(text, measures)
+    if source.operation:
+        measures = {name: _retractable(name, measure) for name, measure in {**measures, ROWS: Count()}.items()}
     bucket = None if view.bucket is None else to_micros(view.bucket)
     keep = None if view.keep is None else to_micros(view.keep)
     if bucket is not None and bucket <= 0:

@@ -84,6 +84,8 @@ def _merged(name: str, measure: Measure) -> SparkColumn:
     if entries is not None:
         kind = entries_type(entries)
         add = "map_zip_with(a, b, (k, x, y) -> coalesce(x, 0L) + coalesce(y, 0L))"
+        if type(measure) is not measure.plain:
+            add = f"map_filter({add}, (k, n) -> n <> 0)"
         return F.expr(f"aggregate(collect_list({column}), cast(map() as {kind}), (a, b) -> {add})")
     fields = ", ".join(
         f"'{p.name}', cast({_merged_part(p, f'{column}.{p.name}')} as {part_type(p)})" for p in measure.parts()
