@@ -41,7 +41,8 @@ def status_of(error: TidelineError) -> int:
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON in UTF-8, whole numbers of any size as numbers; never cached."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, which a request may hold, stays an escape
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
 

@@ -120,7 +120,7 @@ def _length(name: str, value: Duration) -> int:
 
 
 def _bad_window(name: str, value: Duration, bucket: int, expected: str, length: int) -> UsageError:
-    nearest = max(round(length / bucket), 1) * bucket
+    nearest = max((2 * length + bucket) // (2 * bucket), 1) * bucket
     return UsageError(
         "BAD_WINDOW",
         f"{name} {_text(value)} is not {expected}",

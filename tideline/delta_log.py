@@ -42,13 +42,13 @@ def _read(table: Path, path: Path) -> Commit:
     metadata: dict[str, Any] = {}
     files = []
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_bytes().splitlines():  # of text, it would also split at U+2028 in a statistic
             action = json.loads(line)
             if "add" in action:
                 files.append(table / unquote(action["add"]["path"]))
             if "commitInfo" in action:
                 metadata = json.loads(action["commitInfo"].get("userMetadata") or "{}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutsideError(
             "DELTA_LOG_DAMAGED",
             f"the Delta log entry {path} cannot be read: {error}",

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -106,7 +107,7 @@ class EventFile:
                     for event in islice(events, self._limit):
                         self._read += 1
                         yield event
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise self._unreadable(error) from error
 
     def _csv(self, lines: BinaryIO | gzip.GzipFile) -> Generator[Event, None, None]:
@@ -171,7 +172,7 @@ class EventFile:
     def _bad_csv(self, row: int, reason: str) -> EventFileError:
         return EventFileError("BAD_CSV", path=str(self.path), row=row, reason=reason)
 
-    def _unreadable(self, error: OSError | EOFError) -> EventFileError:
+    def _unreadable(self, error: Exception) -> EventFileError:
         reason = getattr(error, "strerror", None) or str(error)
         return EventFileError("FILE_UNREADABLE", path=str(self.path), reason=reason)
 

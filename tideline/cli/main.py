@@ -114,9 +114,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(error: TidelineError, words: Sequence[str]) -> int:
     if _wants_json(words):
-        print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
-    print(f"tideline: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(_printable(json.dumps(error.to_json(), ensure_ascii=False)), flush=True)
+    print(f"tideline: {_printable(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def _printable(text: str) -> str:
+    """Text with half surrogate pairs, which arguments that are not UTF-8 hold, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _wants_json(words: Sequence[str]) -> bool:
