@@ -123,7 +123,7 @@ def encoded(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-@fuzz(400)
+@fuzz(200)
 @given(view=VIEW, given=options())
 @example(view="hourly", given={"window": "100000000d"})
 @example(view="hourly", given={"window": "1" + "0" * 308 + "d", "slide": "1h"})
@@ -172,7 +172,7 @@ def queries(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@fuzz(400)
+@fuzz(200)
 @given(st.lists(queries(), max_size=2))
 @example([{"view": "totals", "key": {"country": "\ud800"}}])
 @example([{"view": "\ud800"}])
@@ -188,7 +188,7 @@ def test_any_bytes_posted_are_answered_or_refused(server: Any, body: bytes) -> N
     assert ask(server, "POST", "/v1/query", body) in (200, 400, 404, 422)
 
 
-@fuzz(300)
+@fuzz(150)
 @given(view=VIEW, given=options(), form=st.sampled_from(["json", "csv", "table"]))
 @example(view="totals", given={"country": "\udcff"}, form="json")
 @example(view="\udcff", given={}, form="table")
