@@ -118,6 +118,8 @@ class EventFile:
             header = next(reader, None)
             if not header or not all(header) or len(set(header)) < len(header):
                 raise self._bad_csv(0, "the header has no, empty or repeated column names")
+            if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for name in header for letter in name):
+                raise self._bad_csv(0, "the header is not UTF-8 text")
             encoders = [(f"{encode_basestring(name)}:", self._encoder(name)) for name in header]
             key_at = header.index(self._event_id) if self._event_id in header else None
             width, number = len(header), self._row_number()
