@@ -53,7 +53,7 @@ PYTHON = [
     BadCatalog("two views of one name", "v = [View('v', source=s, measures=count) for _ in 'ab']", "DUPLICATE_NAME"),
     BadCatalog(
         "two sources of one topic",
-        f"v = [View(n, source=Source(n, topic='x', schema='at timestamp', event_time='at'), measures=count) for n in 'ab']",
+        "v = [View(n, source=Source(n, topic='x', schema='t timestamp', event_time='t'), measures=count) for n in 'ab']",
         "ONE_SOURCE_PER_TOPIC",
     ),
 ]

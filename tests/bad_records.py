@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+import zlib
 from typing import Any, NamedTuple
 
 SCHEMA = (
@@ -12,7 +13,7 @@ SCHEMA = (
     "raw binary, at timestamp"
 )
 NOW = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
-Headers = list[tuple[str, bytes]]
+Headers = tuple[tuple[str, bytes], ...]
 
 
 class BadRecord(NamedTuple):
@@ -22,7 +23,7 @@ class BadRecord(NamedTuple):
     value: bytes | None
     gets: str
     key: bytes | None = None
-    headers: Headers = []
+    headers: Headers = ()
 
 
 EVENT = "counted"
@@ -40,7 +41,7 @@ def raw(field: str, spelled: str) -> bytes:
 
 def but(**changes: Any) -> bytes:
     """A good event with other fields, whose id is that of nothing else."""
-    return text(**{"id": f"but-{abs(hash(str(changes)))}", **changes}).encode()
+    return text(**{"id": f"but-{zlib.crc32(repr(changes).encode())}", **changes}).encode()
 
 
 NO_JSON = [
@@ -125,7 +126,7 @@ IDS = [
 ODD = [
     BadRecord("an empty id", but(id=""), EVENT),
     BadRecord("an id of 10 kB", but(id="x" * 10_000), EVENT),
-    BadRecord("a time without a zone", but(at=NOW.replace(tzinfo=None).isoformat()), EVENT),
+    BadRecord("a time without a zone", but(at="2020-02-29T12:00:00"), EVENT),
     BadRecord("the first moment of year 1", but(at="0001-01-01T00:00:00Z"), EVENT),
     BadRecord("the year 1900", but(at="1900-01-01T00:00:00Z"), EVENT),
     BadRecord("-0", but(quantity=0, score=0).replace(b": 0", b": -0"), EVENT),
@@ -139,8 +140,8 @@ ODD = [
     BadRecord("white space around", b" \n" + but(kind="padded") + b"\r\n", EVENT),
     BadRecord("a key that is no text", but(kind="key"), EVENT, b"\xff\xfe\x00"),
     BadRecord("a key of 100 kB", but(kind="long key"), EVENT, b"k" * 100_000),
-    BadRecord("a header that is no text", but(kind="header"), EVENT, None, [("h", b"\xff\xfe")]),
-    BadRecord("an empty header, and the same again", but(kind="headers"), EVENT, None, [("", b""), ("", b"")]),
+    BadRecord("a header that is no text", but(kind="header"), EVENT, None, (("h", b"\xff\xfe"),)),
+    BadRecord("an empty header, and the same again", but(kind="headers"), EVENT, None, (("", b""), ("", b""))),
     BadRecord("bytes that are no text", but(kind="raw", raw="//79"), EVENT),
 ]
 RECORDS = [*NO_JSON, *NO_OBJECT, *VALUES, *TIMES, *IDS, *ODD]

@@ -15,7 +15,6 @@ class BadRequest(NamedTuple):
     gets: str
     method: str = "GET"
     body: bytes | None = None
-    headers: dict[str, str] = {}
 
 
 def rows(kind: str, params: str, gets: str, status: int = 400, view: str = "revenue") -> BadRequest:
@@ -26,7 +25,7 @@ def rows(kind: str, params: str, gets: str, status: int = 400, view: str = "reve
 def post(kind: str, query: str | bytes, gets: str, status: int = 400) -> BadRequest:
     """A query in JSON, or a whole body in bytes."""
     body = query if isinstance(query, bytes) else f'{{"queries": [{query}]}}'.encode()
-    return BadRequest(kind, "/v1/query", status, gets, "POST", body, {"Content-Type": "application/json"})
+    return BadRequest(kind, "/v1/query", status, gets, "POST", body)
 
 
 NAMES = [

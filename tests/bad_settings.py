@@ -12,13 +12,13 @@ class BadSetting(NamedTuple):
     gets: str
     named: str
     config: bytes | None = b""
-    variables: dict[str, str] = {}
+    variables: tuple[tuple[str, str], ...] = ()
     words: tuple[str, ...] = ()
 
 
 def line(kind: str, table: str, text: str, gets: str = "BAD_SETTING") -> BadSetting:
     """A file with one line in one table."""
-    return BadSetting(kind, gets, text.split(" =")[0].strip('"'), f"[{table}]\n{text}\n".encode())
+    return BadSetting(kind, gets, text.split(" =", maxsplit=1)[0].strip('"'), f"[{table}]\n{text}\n".encode())
 
 
 FILES = [
@@ -34,7 +34,9 @@ NAMES = [
     line("an unknown setting", "kafka", "prot = 1", "UNKNOWN_SETTING"),
     line("an unknown table", "kafak", "port = 1", "UNKNOWN_SETTING"),
     line("a table in a table", "kafka.port", "a = 1", "UNKNOWN_SETTING"),
-    BadSetting("an unknown variable", "UNKNOWN_SETTING", "TIDELINE_KAFKA_PROT", variables={"TIDELINE_KAFKA_PROT": "1"}),
+    BadSetting(
+        "an unknown variable", "UNKNOWN_SETTING", "TIDELINE_KAFKA_PROT", variables=(("TIDELINE_KAFKA_PROT", "1"),)
+    ),
 ]
 VALUES = [
     line("a port beyond 65,535", "serve", "port = 65536"),
@@ -56,7 +58,9 @@ VALUES = [
     line("no cores", "spark", "cores = 0"),
     line("a Kafka without its port", "kafka", 'bootstrap = "localhost"'),
     line("a Kafka by URL", "kafka", 'bootstrap = "http://localhost:9092"'),
-    BadSetting("junk in a variable", "BAD_SETTING", "TIDELINE_SERVE_PORT", variables={"TIDELINE_SERVE_PORT": "\udcff"}),
+    BadSetting(
+        "junk in a variable", "BAD_SETTING", "TIDELINE_SERVE_PORT", variables=(("TIDELINE_SERVE_PORT", "\udcff"),)
+    ),
     BadSetting("junk on the command line", "BAD_SETTING", "the command line", words=("--port", "١٢٣٤٥٦")),
 ]
 SETTINGS = [*FILES, *NAMES, *VALUES]

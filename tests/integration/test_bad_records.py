@@ -52,7 +52,7 @@ def send(installed: Installed) -> dict[str, Place]:
         for number, bad in enumerate(RECORDS):
             partition, good = number % 2, [text(id=f"{side}{number}").encode() for side in ("before", "after")]
             producer.send(installed.topic, good[0], b"good", partition=partition)
-            waiting[bad.kind] = producer.send(installed.topic, bad.value, bad.key, bad.headers, partition)
+            waiting[bad.kind] = producer.send(installed.topic, bad.value, bad.key, list(bad.headers), partition)
             producer.send(installed.topic, good[1], b"good", partition=partition)
         producer.flush(60)
         return {kind: (sent.get().partition, sent.get().offset) for kind, sent in waiting.items()}

@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,9 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def ask(server: str, bad: BadRequest) -> tuple[int, Any]:
     with closing(http.client.HTTPConnection(server, timeout=30)) as connection:
         connection.putrequest(bad.method, bad.target)
-        for name, value in bad.headers.items():
-            connection.putheader(name, value)
         if bad.body is not None:
+            connection.putheader("Content-Type", "application/json")
             connection.putheader("Content-Length", str(len(bad.body)))
         connection.endheaders(bad.body)
         response = connection.getresponse()

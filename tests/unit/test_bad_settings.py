@@ -37,7 +37,7 @@ def test_a_bad_setting_is_refused_with_its_place(
     config, before = tmp_path / "config.toml", files(home)
     if bad.config is not None:
         config.write_bytes(bad.config)
-    for name, value in bad.variables.items():
+    for name, value in bad.variables:
         monkeypatch.setenv(name, value)
     words = ["serve", "--home", str(home), "--config", str(config), "--port", "auto", *bad.words]
     assert main(words) == 2
@@ -46,7 +46,7 @@ def test_a_bad_setting_is_refused_with_its_place(
     assert files(home) == before
     options = {"serve.port": bad.words[-1]} if bad.words else None
     with pytest.raises(SettingError) as caught:
-        load_settings(config, bad.variables, options)
+        load_settings(config, dict(bad.variables), options)
     assert caught.value.condition == bad.gets
 
 

@@ -114,8 +114,7 @@ def test_any_cut_that_kafka_can_have_survives_its_text(cut: Cut) -> None:
 def test_any_text_is_a_cut_or_a_usage_error(text: str) -> None:
     try:
         cut = Cut.parse(text)
-    except UsageError as error:
-        assert error.condition == "BAD_CUT"
-    else:
-        assert Cut.parse(str(cut)) == cut
-        assert all(offset >= 0 and partition >= 0 and topic for topic, partition, offset in cut.partitions())
+    except UsageError:
+        return
+    assert Cut.parse(str(cut)) == cut
+    assert all(offset >= 0 and partition >= 0 and topic for topic, partition, offset in cut.partitions())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -108,7 +109,7 @@ def test_a_record_decodes_alike_beside_any_neighbour_in_any_order_and_split(
     order = data.draw(st.permutations(range(len(values))))
     cuts = sorted({0, len(values), *data.draw(st.lists(st.integers(0, len(values)), max_size=3))})
     shuffled = [values[index] for index in order]
-    split = [shuffled[begin:end] for begin, end in zip(cuts, cuts[1:], strict=False)]
+    split = [shuffled[begin:end] for begin, end in pairwise(cuts)]
     assert decode(split) == [alone[index] for index in order]
 
 

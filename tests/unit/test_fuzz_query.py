@@ -197,8 +197,8 @@ def test_any_query_on_the_command_line_is_answered_or_refused(
 ) -> None:
     words = ["query", "--home", str(home), "-o", form]
     for name, value in given.items():
-        column = (
-            name in ("country", "quantity", "amount", "sold_at", "format") or name not in OPTION and name != "timeout"
+        column = name in ("country", "quantity", "amount", "sold_at", "format") or (
+            name not in OPTION and name != "timeout"
         )
         words.append(f"{name}={value}" if column else f"--{name.replace('_', '-')}={value}")
     code, said = run([*words, view])

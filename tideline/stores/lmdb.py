@@ -113,7 +113,8 @@ class LmdbStore:
         """
         needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
         found = os.path.getsize(os.path.join(self.path, "data.mdb"))
-        if found < needed and subprocess.run([sys.executable, "-c", _WALK, self.path], capture_output=True).returncode:
+        walk = [sys.executable, "-c", _WALK, self.path]
+        if found < needed and subprocess.run(walk, capture_output=True, check=False).returncode:
             raise StoreError("STORE_CUT_SHORT", path=self.home, found=found, needed=needed)
 
     def _prepare(self, create: bool) -> None:
