@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from serving_layer.exposition import MEDIA_TYPE
+from serving_layer.limit import MAX_BODY, BodyLimit
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.responses import (
@@ -49,6 +50,7 @@ def create_app(reader: Reader) -> FastAPI:
     """The app over a reader, which it does not close."""
     app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None)
     app.state.reader = reader
+    app.add_middleware(BodyLimit)
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -152,6 +154,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
             allowed=allowed,
         )
         return error_response(refused, headers)
+    if code == 413:
+        text, hint = f"the body has more than {MAX_BODY} bytes", "ask fewer queries at a time"
+        return error_response(UsageError("BODY_TOO_LARGE", text, hint, limit=MAX_BODY))
     return error_response(_bad_body(str(getattr(error, "detail", error)), path=path))
 
 

@@ -165,7 +165,7 @@ def seconds(option: str, value: float | str) -> float:
     """Seconds from 0 to 300. Raises UsageError."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= MAX_TIMEOUT or isinstance(value, bool):
         raise bad_value(option, value, f"a number of seconds from 0 to {MAX_TIMEOUT:g}")
@@ -179,6 +179,10 @@ def cut(value: Cut | Mapping[str, Mapping[str, int]] | str | None) -> Cut | None
     if isinstance(value, str):
         return Cut.parse(value)
     try:
-        return Cut.from_json(value)
-    except (AttributeError, TypeError, ValueError):
+        found = Cut.from_json(value)
+        numbers = [number for topic in value.values() for number in topic.values()]
+        if not all(type(number) is int for number in numbers) or any(min(p, o) < 0 for _, p, o in found.partitions()):
+            raise ValueError(value)
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise UsageError("BAD_CUT", text=str(value)) from None
+    return found

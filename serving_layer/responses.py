@@ -18,6 +18,7 @@ STATUS_OF_CONDITION: Mapping[str, int] = {
     "UNKNOWN_VERSION": 404,
     "UNKNOWN_PATH": 404,
     "METHOD_NOT_ALLOWED": 405,
+    "BODY_TOO_LARGE": 413,
     "BAD_REQUEST_BODY": 422,
     "VIEW_NOT_LIVE": 503,
     "VIEW_QUARANTINED": 503,
@@ -42,7 +43,8 @@ def status_of(error: TidelineError) -> int:
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON in UTF-8, whole numbers of any size as numbers; never cached."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, which a request may hold, stays an escape
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
 

@@ -37,8 +37,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=str(error)) from error
+    except (OSError, ValueError) as error:  # ValueError: a name that DNS cannot spell
+        raise ServeError("CANNOT_LISTEN", host=host[:100], port=port, reason=str(error)) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

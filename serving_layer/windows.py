@@ -37,8 +37,9 @@ class Windows:
             return (None,)
         last = bucket // self.slide * self.slide
         first = (bucket - self.width) // self.slide * self.slide + self.slide
-        if self.start is not None:
-            first = max(first, -(-self.start // self.slide) * self.slide)
+        start = _EARLIEST if self.start is None and self.slide < self.width else self.start
+        if start is not None:
+            first = max(first, -(-start // self.slide) * self.slide)
         if self.end is not None:
             last = min(last, self.end - self.width)
         return range(first, last + 1, self.slide)
@@ -120,7 +121,7 @@ def _length(name: str, value: Duration) -> int:
 
 
 def _bad_window(name: str, value: Duration, bucket: int, expected: str, length: int) -> UsageError:
-    nearest = max(round(length / bucket), 1) * bucket
+    nearest = max((2 * length + bucket) // (2 * bucket), 1) * bucket
     return UsageError(
         "BAD_WINDOW",
         f"{name} {_text(value)} is not {expected}",

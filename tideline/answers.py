@@ -17,7 +17,17 @@ from typing import Any
 
 from tideline.errors import DefinitionError
 
-_WIDE = Context(prec=200)
+_WIDE = Context(prec=200, Emax=999, Emin=-999)
+LARGEST = 4096  # bits of a whole number
+DEEPEST = 100  # operations inside each other
+
+
+def _power(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > LARGEST:
+        raise OverflowError(f"{left} ** {right}")
+    return left**right
+
+
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -25,7 +35,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
 }
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -37,7 +47,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
-    "round": round,
+    "round": lambda value, digits=0: round(value, digits if abs(digits) < 400 else None),
     "sqrt": math.sqrt,
     "ln": math.log,
     "exp": math.exp,
@@ -56,10 +66,12 @@ class Answer:
         self.text = text
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise DefinitionError(
-                "BAD_ANSWER", expression=text, expected="arithmetic over measures, as in returns / lines"
+                "BAD_ANSWER", expression=text[:1000], expected="arithmetic over measures, as in returns / lines"
             ) from None
+        if _depth(self._tree) > DEEPEST:
+            raise DefinitionError("BAD_ANSWER", expression=text[:100], expected=f"at most {DEEPEST} nested operations")
         known = set(known)
         self.names = set(_names(self._tree))
         for node in ast.walk(self._tree):
@@ -79,7 +91,9 @@ class Answer:
                 found = _evaluate(self._tree, values)
         except (ArithmeticError, ValueError, TypeError):
             return None
-        return None if isinstance(found, complex) else found
+        if isinstance(found, complex) or (isinstance(found, int) and found.bit_length() > LARGEST):
+            return None
+        return found
 
 
 _ALLOWED = (
@@ -101,6 +115,13 @@ _ALLOWED = (
 )
 
 
+def _depth(tree: ast.AST) -> int:
+    level, depth = [tree], 0
+    while level:
+        level, depth = [child for node in level for child in ast.iter_child_nodes(node)], depth + 1
+    return depth
+
+
 def _names(node: ast.AST) -> Iterator[str]:
     """The measures that an expression reads: every name but those of the functions it calls."""
     if isinstance(node, ast.Name):
@@ -111,7 +132,13 @@ def _names(node: ast.AST) -> Iterator[str]:
 
 
 def _is_plain(node: ast.AST) -> bool:
-    """Whether a call is of a known function by position, and a comparison has two sides."""
+    """Whether an operator or function is a known one, its arguments go by position, and a constant is a value."""
+    if isinstance(node, ast.Constant):
+        return node.value is None or isinstance(node.value, (bool, int, float, str))
+    if isinstance(node, ast.BinOp):
+        return type(node.op) in _BINARY
+    if isinstance(node, ast.UnaryOp):
+        return not isinstance(node.op, ast.Invert)
     if isinstance(node, ast.Call):
         named = isinstance(node.func, ast.Name) and node.func.id in {*_FUNCTIONS, "coalesce"}
         return named and not node.keywords and bool(node.args)
@@ -168,4 +195,6 @@ def _both(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
         left = float(left)
     if apply is operator.truediv and not isinstance(left, float) and not isinstance(right, float):
         return float(Fraction(left) / Fraction(right))
+    if isinstance(left, str) and apply is not operator.add and apply not in _COMPARE.values():
+        raise TypeError("no arithmetic on text")
     return apply(left, right)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tideline.errors import DefinitionError, TidelineError, UsageError
+from tideline.errors import DefinitionError, UsageError
+from tideline.options import SOURCE_OPTIONS, VIEW_OPTIONS, check_options
 from tideline.source import Source
 from tideline.view import View
+
+T = TypeVar("T", Source, View)
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,14 @@ def load_catalog(path: str | Path) -> Catalog:
         )
     sys.path.insert(0, str(file.resolve().parent))
     try:
-        values = runpy.run_path(str(file))
-    except TidelineError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a user's Python raises
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's own output
+            values = runpy.run_path(str(file))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's Python raises
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = lines[-1] if lines else getattr(error, "lineno", None)
         place = f"{file}:{line}" if line else str(file)
+        if isinstance(error, DefinitionError):
+            raise DefinitionError(error.condition, **{"at": place, **error.params}) from None
         raise DefinitionError(
             "CATALOG_FAILED",
             f"{place}: {type(error).__name__}: {error}",
@@ -59,10 +64,10 @@ def collect_catalog(values: list[object], where: str) -> Catalog:
     views: dict[str, View] = {}
     for value in _flat(values):
         if isinstance(value, View):
-            _add(views, value)
-            _add(sources, value.source)
+            _add(views, _checked(value))
+            _add(sources, _checked(value.source))
         elif isinstance(value, Source):
-            _add(sources, value)
+            _add(sources, _checked(value))
     if not views:
         raise DefinitionError(
             "EMPTY_CATALOG", f"{where} declares no view", "assign at least one View to a name", at=where
@@ -82,6 +87,17 @@ def _flat(values: list[object]) -> list[object]:
     for value in values:
         found += value if isinstance(value, (list, tuple)) else [value]
     return found
+
+
+def _checked(declared: T) -> T:
+    """A source or view whose options are of their types. Raises DefinitionError BAD_OPTION."""
+    kind = type(declared).__name__.lower()
+    with declared.location.of(f"{kind} {declared.name}"):
+        check_options(declared, VIEW_OPTIONS if isinstance(declared, View) else SOURCE_OPTIONS)
+        if isinstance(declared, View) and not isinstance(declared.source, Source):
+            found = repr(declared.source)[:100]
+            raise DefinitionError("BAD_OPTION", option="source", value=found, expected="a Source")
+    return declared
 
 
 def _add(known: dict[str, Any], value: Source | View) -> None:

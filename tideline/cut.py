@@ -7,10 +7,13 @@ stands at 0. Two cuts are equal when they are the same position, whether or not 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tideline.errors import UsageError
+
+_ITEM = re.compile(r"(?:([A-Za-z0-9._-]+)\s*:)?\s*(?:([0-9]{1,10})\s*=\s*([0-9]{1,19}))?")
 
 
 class Cut:
@@ -96,19 +99,16 @@ class Cut:
         """The cut that `str` spelled: `sales:0=10,1=5,visits:0=3`. Raises UsageError."""
         offsets: dict[str, dict[int, int]] = {}
         current: dict[int, int] | None = None
-        try:
-            for item in filter(None, (part.strip() for part in text.split(","))):
-                topic, colon, entry = item.rpartition(":")
-                if colon:
-                    current = offsets.setdefault(topic.strip(), {})
-                if not entry and colon:
-                    continue
-                partition, offset = (int(number) for number in entry.split("="))
-                if current is None or partition < 0 or offset < 0:
-                    raise ValueError(item)
-                current[partition] = offset
-        except ValueError:
-            raise UsageError("BAD_CUT", text=text) from None
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            match = _ITEM.fullmatch(item)
+            if not match:
+                raise UsageError("BAD_CUT", text=text)
+            topic, partition, offset = match.groups()
+            current = offsets.setdefault(topic, {}) if topic else current
+            if partition is not None:
+                if current is None or int(partition) in current:
+                    raise UsageError("BAD_CUT", text=text)
+                current[int(partition)] = int(offset)
         return cls(offsets)
 
     def __str__(self) -> str:

@@ -43,7 +43,7 @@ def _read(table: Path, path: Path) -> Commit:
     metadata: dict[str, Any] = {}
     files = []
     try:
-        for line in path.read_text("utf-8").splitlines():
+        for line in path.read_bytes().splitlines():  # of text, it would also split at U+2028 in a statistic
             action = json.loads(line)
             if "add" in action:
                 files.append(table / unquote(action["add"]["path"]))

@@ -133,6 +133,11 @@ class StoreError(OutsideError):
             "the store at {path} names no format: it is not a Tideline store, or its creation was cut off",
             "move it away and create it again: the master dataset holds every event",
         ),
+        "STORE_CUT_SHORT": (
+            "the store at {path} has {found} bytes of its file, and uses {needed}",
+            "restore the file, or move HOME/store away, apply the catalog and run tideline batch: it rebuilds from the "
+            "master",
+        ),
         "STORE_FAILED": (
             "the store at {path} failed: {reason}",
             "check the disk's space, its permissions and its health",

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
@@ -111,7 +112,7 @@ class EventFile:
                     for event in islice(events, self._limit):
                         self._read += 1
                         yield event
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise self._unreadable(error) from error
 
     def _csv(self, lines: BinaryIO | gzip.GzipFile) -> Generator[Event, None, None]:
@@ -122,6 +123,8 @@ class EventFile:
             header = next(reader, None)
             if not header or not all(header) or len(set(header)) < len(header):
                 raise self._bad_csv(0, "the header has no, empty or repeated column names")
+            if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for name in header for letter in name):
+                raise self._bad_csv(0, "the header is not UTF-8 text")
             encoders = [(f"{encode_basestring(name)}:", self._encoder(name)) for name in header]
             key_at = header.index(self._event_id) if self._event_id in header else None
             width, number = len(header), self._row_number()
@@ -176,7 +179,7 @@ class EventFile:
     def _bad_csv(self, row: int, reason: str) -> EventFileError:
         return EventFileError("BAD_CSV", path=str(self.path), row=row, reason=reason)
 
-    def _unreadable(self, error: OSError | EOFError) -> EventFileError:
+    def _unreadable(self, error: Exception) -> EventFileError:
         reason = getattr(error, "strerror", None) or str(error)
         return EventFileError("FILE_UNREADABLE", path=str(self.path), reason=reason)
 

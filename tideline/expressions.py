@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
@@ -51,8 +52,20 @@ _TIME_WORDS = frozenset(
 SPECIAL_COLUMNS = ("_key", "_headers", "_timestamp")
 
 
+LONGEST = 32_768
+DEEPEST = 100
+
+
+def _check_size(sql: str) -> None:
+    depths = accumulate((letter == "(") - (letter == ")") for letter in sql)
+    if len(sql) > LONGEST or max(depths, default=0) > DEEPEST:
+        limits = f"at most {LONGEST} letters and brackets {DEEPEST} deep, with the columns' expressions put in"
+        raise DefinitionError("BAD_EXPRESSION", expression=sql[:100], reason=limits)
+
+
 def tokens(sql: str) -> list[Token]:
     """The tokens of one expression. Raises DefinitionError where it cannot be read, or is more than one."""
+    _check_size(sql)
     try:
         found = Spark().tokenize(sql)
     except SqlglotError as error:
@@ -117,7 +130,9 @@ def substitute(sql: str, columns: Mapping[str, str]) -> str:
         if named and before is not TokenType.DOT and before is not TokenType.ALIAS and after is not TokenType.L_PAREN:
             pieces += [sql[last : token.start], f"({by_name[token.text.lower()]})"]
             last = token.end + 1
-    return "".join([*pieces, sql[last:]])
+    whole = "".join([*pieces, sql[last:]])
+    _check_size(whole)
+    return whole
 
 
 def expand_columns(columns: Mapping[str, str]) -> dict[str, str]:

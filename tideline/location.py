@@ -29,7 +29,7 @@ class Location:
         try:
             yield
         except DefinitionError as error:
-            known = {"of": what, "at": str(self)}
+            known = {"of": what[:200], "at": str(self)}
             raise DefinitionError(error.condition, **{**known, **error.params}) from None
 
 

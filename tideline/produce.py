@@ -175,6 +175,8 @@ def produce(
     operation, and makes every event a retraction. `progress` is called five times a second and at the end.
     Raises EventFileError, UsageError, KafkaFault, ProduceError.
     """
+    if limit is not None and limit < 0:
+        raise UsageError("BAD_LIMIT", value=limit, expected="a number of rows, 0 or more")
     events = EventFile(file, columns, event_id, row_id, limit)
     source: Iterable[Event] = events
     if shuffle_seed is not None:
@@ -233,7 +235,7 @@ def send_all(
     stop: Flag | None = None,
 ) -> Summary:
     """Send a stream of (event, is a repeat), paced to `rate`, until it ends or `stop` is set."""
-    if rate is not None and rate <= 0:
+    if rate is not None and not rate > 0:
         raise UsageError("BAD_RATE", value=rate, expected="records per second, more than 0")
     flag = stop or Flag()
     sent = duplicates = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,13 @@ ENVIRONMENT_PREFIX = "TIDELINE_"
 NOT_SETTINGS = frozenset({"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG", "TIDELINE_KILL_AT"})
 
 
+_SERVER = r"([^\s,:/\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
+_PATTERNS = {
+    "servers": (rf"({_SERVER}(\s*,\s*{_SERVER})*)?", "host:port, with commas between several"),
+    "memory": (r"[1-9][0-9]{0,9}[kmgtKMGT]b?", "a size such as 512m or 2g"),
+}
+
+
 class SettingError(UsageError):
     """A setting that does not exist, or a value that does not fit it."""
 
@@ -47,8 +55,9 @@ class SettingError(UsageError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One row. `kind` is text (where there are `choices`, one of them), integer, duration (text such as 15m) or port
-    (0: any free one)."""
+    """One row. `kind` is one of _PATTERNS, text (where there are `choices`, one of them), integer, duration (text such
+    as 15m) or port (0: any free one).
+    """
 
     name: str
     kind: str
@@ -69,6 +78,11 @@ class Setting:
             if isinstance(value, (str, int)) and not isinstance(value, bool):
                 return str(value)
             raise self._bad(value, where, "text")
+        if self.kind in _PATTERNS:
+            pattern, expected = _PATTERNS[self.kind]
+            if not isinstance(value, str) or not re.fullmatch(pattern, value.strip()):
+                raise self._bad(value, where, expected)
+            return value.strip()
         if self.kind == "duration":
             try:
                 to_micros(value if isinstance(value, str) else str(value))
@@ -94,7 +108,7 @@ class Setting:
 ROWS: tuple[Setting, ...] = (
     Setting(
         "kafka.bootstrap",
-        "text",
+        "servers",
         "",
         "Bootstrap servers of a Kafka to use, `host:port,...`; empty: an embedded one.",
     ),
@@ -126,7 +140,7 @@ ROWS: tuple[Setting, ...] = (
     Setting("log.format", "text", "text", "Log lines of the layers: text, or json, one object a line.", FORMATS),
     Setting(
         "spark.driver_memory",
-        "text",
+        "memory",
         "2g",
         "Heap of each layer's Spark driver, which in local mode does all work.",
     ),
@@ -202,7 +216,7 @@ def load_settings(
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError("CONFIG_UNREADABLE", path=str(path), reason=reason) from error
     values, spark = {}, {}

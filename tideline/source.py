@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,14 @@ from tideline.types import STRING, Column, parse_schema, schema_text
 
 DECODER_VERSION = 1
 INSERT, RETRACT = "insert", "retract"
+LONGEST_NAME = 200  # bytes; a source's name is a folder's
+
+
+def check_name(name: str) -> None:
+    """Raises DefinitionError BAD_NAME unless `name` fits a source or a view."""
+    if not name.replace("-", "_").isidentifier() or len(name.encode()) > LONGEST_NAME:
+        expected = f"letters, digits, _ and -, at most {LONGEST_NAME} bytes"
+        raise DefinitionError("BAD_NAME", name=name[:100], expected=expected)
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,11 @@ class Source:
             return self._resolve()
 
     def _resolve(self) -> SourceDefinition:
-        if not self.name.replace("-", "_").isidentifier():
-            raise DefinitionError("BAD_NAME", name=self.name, expected="letters, digits, _ and -")
+        check_name(self.name)
+        topic = self.topic or self.name
+        if not re.fullmatch("[A-Za-z0-9._-]{1,249}", topic) or topic in (".", ".."):
+            expected = "at most 249 letters a to z, digits, ., _ and -, as Kafka takes them"
+            raise DefinitionError("BAD_OPTION", option="topic", value=topic[:100], expected=expected)
         columns = parse_schema(self.schema)
         by_name = {column.name: column for column in columns}
         roles = (("event_time", self.event_time), ("event_id", self.event_id), ("operation", self.operation))
@@ -76,9 +88,13 @@ class Source:
         self._check_operation(by_name)
         if self.horizon < 0:
             raise DefinitionError("BAD_OPTION", option="horizon", value=self.horizon, expected="0 or more")
+        for option in ("max_ahead", "max_behind"):
+            bound = getattr(self, option)
+            if bound is not None and to_micros(bound) < 0:
+                raise DefinitionError("BAD_OPTION", option=option, value=str(bound), expected="0 or more, or None")
         return SourceDefinition(
             self.name,
-            self.topic or self.name,
+            topic,
             columns,
             self.event_time,
             self.event_id,

@@ -22,7 +22,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal
 from typing import Any
 
 from tideline.errors import DefinitionError, UsageError
@@ -142,14 +142,19 @@ def to_wire(kind: ColumnType, value: Any) -> Any:
     return value
 
 
+_YEAR_1 = (dt.datetime.min.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
+_LAST = (dt.datetime.max.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
+
+
 def from_wire(kind: ColumnType, value: Any) -> Any:
-    """What people read: Decimal, aware datetime in UTC, date; other types as they are."""
+    """What people read: Decimal, aware datetime in UTC from year 1 to 9999, date; other types as they are."""
     if value is None:
         return None
     if kind.is_decimal:
         return Decimal(value).scaleb(-kind.scale, _WIDE)
     if kind.name == "timestamp":
-        return EPOCH + value * MICROSECOND
+        # A bucket or window of the first days of year 1 may begin before them.
+        return EPOCH + min(max(value, _YEAR_1), _LAST) * MICROSECOND
     if kind.name == "date":
         return EPOCH_DATE + dt.timedelta(days=value)
     return value
@@ -211,6 +216,7 @@ def parse_text(kind: ColumnType, text: str) -> Any:
             return (dt.date.fromisoformat(text) - EPOCH_DATE).days
         if kind.name == "binary":
             return base64.b64decode(text, validate=True)
-    except (ValueError, KeyError, InvalidOperation):
+        text.encode("utf-8")  # half a surrogate pair is no text
+    except (ValueError, KeyError, ArithmeticError):
         raise UsageError("BAD_VALUE", value=text, expected=f"a value of type {kind.sql}") from None
     return text

@@ -126,13 +126,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(error: TidelineError, words: Sequence[str]) -> int:
     if _wants_json(words):
-        print(json.dumps(error.to_json(), ensure_ascii=False), flush=True)
-    line = f"tideline: {' '.join(str(error).split())}"
+        print(_printable(json.dumps(error.to_json(), ensure_ascii=False)), flush=True)
+    line = f"tideline: {_printable(' '.join(str(error).split()))}"
     if is_json():
         logging.getLogger("tideline").error(line, exc_info=error.__cause__, extra=fields(error=error))
     else:
         print(line, file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def _printable(text: str) -> str:
+    """Text with half surrogate pairs, which arguments that are not UTF-8 hold, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _wants_json(words: Sequence[str]) -> bool:

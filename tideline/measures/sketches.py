@@ -101,7 +101,7 @@ class Quantiles(Measure):
     def __post_init__(self) -> None:
         needs_expression(self)
         object.__setattr__(self, "at", tuple(self.at))
-        if not self.at or not all(0 <= q <= 1 for q in self.at):
+        if not self.at or not all(isinstance(q, (int, float)) and 0 <= q <= 1 for q in self.at):
             raise DefinitionError(
                 "BAD_OPTION", measure=self.kind, option="at", value=list(self.at), expected="numbers from 0 to 1"
             )

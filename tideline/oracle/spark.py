@@ -37,6 +37,8 @@ def _wire(sql: str, kind: ColumnType) -> str:
         return f"unix_micros({sql})"
     if kind.name == "date":
         return f"unix_date({sql})"
+    if kind.name == "string":
+        return f"validate_utf8({sql})"
     return f"(cast({sql} as double) + 0D)" if kind.is_floating else sql
 
 

@@ -63,3 +63,8 @@ def slot_to_key(column: Column, slot: str) -> str:
     if kind.name == "binary":
         return f"unbase64({slot})"
     return f"cast({slot} as {kind.sql})"
+
+
+def valid_text(kind: ColumnType, sql: str) -> str:
+    """SQL of a value that fails where it is text and not UTF-8, as `cast(_key as string)` may be; else as it is."""
+    return f"validate_utf8({sql})" if kind.name == "string" else f"({sql})"

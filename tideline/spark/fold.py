@@ -20,7 +20,7 @@ from tideline.definition import ViewDefinition
 from tideline.expressions import names_used
 from tideline.measures.base import SIGN, Entries, Part
 from tideline.source import SourceDefinition
-from tideline.spark.columns import is_text_key, key_to_slot, named_struct, try_eval
+from tideline.spark.columns import is_text_key, key_to_slot, named_struct, try_eval, valid_text
 from tideline.spark.events import sign_sql
 from tideline.types import BIGINT, ColumnType
 
@@ -159,12 +159,12 @@ class Fold:
         """SQL of a view's key and measure inputs for one event, null where the view's filter does not hold."""
         view = planned.view
         fields = {
-            f"k{i}": key_to_slot(column, f"({sql})")
+            f"k{i}": key_to_slot(column, valid_text(column.type, sql))
             for i, (column, sql) in enumerate(zip(view.key, view.key_sql, strict=True))
         }
-        fields |= {name: view.sql(part.sql) for name, (part, _) in planned.parts().items()}
+        fields |= {name: valid_text(part.type, view.sql(part.sql)) for name, (part, _) in planned.parts().items()}
         for name, (_, entries) in planned.entry_fields().items():
-            fields |= {name: view.sql(entries.sql), f"{name}w": view.sql(entries.weight)}
+            fields |= {name: valid_text(entries.type, view.sql(entries.sql)), f"{name}w": view.sql(entries.weight)}
         fields["present"] = "true"
         inputs = named_struct(fields)
         return named_struct({"row": f"if(({view.sql(view.where)}), {inputs}, null)" if view.where else inputs})

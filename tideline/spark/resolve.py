@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -16,7 +17,8 @@ from tideline.durations import to_micros
 from tideline.errors import DefinitionError
 from tideline.expressions import check_row_expression, expand_columns, names_used, substitute
 from tideline.measures import Count, Measure, TopK
-from tideline.source import SourceDefinition
+from tideline.options import MEASURE_OPTIONS, check_options
+from tideline.source import SourceDefinition, check_name
 from tideline.spark.columns import EVENT_COLUMNS
 from tideline.types import Column, ColumnType, parse_type, schema_text
 from tideline.view import View
@@ -69,6 +71,9 @@ class _Typer:
             raise DefinitionError("BAD_EXPRESSION", role=role, expression=sql, reason=_first_line(error)) from None
         except AnalysisException as error:
             raise self._explain(role, sql, error) from None
+        except Py4JJavaError as error:  # what is too much for its parser's stack
+            reason = str(error.java_exception)[:200]
+            raise DefinitionError("BAD_EXPRESSION", role=role, expression=sql[:100], reason=reason) from None
         # The allow-list has refused most of these by name; Spark's own word on the rest is final.
         if not frame._jdf.queryExecution().analyzed().expressions().apply(0).deterministic():
             raise DefinitionError("NOT_DETERMINISTIC", role=role, expression=sql)
@@ -111,6 +116,7 @@ def _resolve_measure(typer: _Typer, name: str, measure: Measure) -> Measure:
         raise DefinitionError(
             "NOT_A_MEASURE", measure=name, found=type(measure).__name__, expected="Count(), Sum(...), ..."
         )
+    check_options(measure, MEASURE_OPTIONS)
     typer.condition(f"measure {name}, where", measure.where)
     if isinstance(measure, TopK) and measure.weight:
         measure.check_weight(typer.type_of(f"measure {name}, weight", measure.weight))
@@ -131,8 +137,7 @@ def _retractable(name: str, measure: Measure) -> Measure:
 
 def _check_names(view: View, source: SourceDefinition, columns: Mapping[str, str]) -> None:
     events = {column.name.lower() for column in source.schema}
-    if not view.name.replace("-", "_").isidentifier():
-        raise DefinitionError("BAD_NAME", name=view.name, expected="letters, digits, _ and -")
+    check_name(view.name)
     for name in columns:
         if not name.isidentifier() or name.lower() in events or name.startswith("_"):
             raise DefinitionError(

@@ -12,6 +12,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -43,6 +45,11 @@ _DAMAGE = (
     lmdb.IncompatibleError,
     lmdb.BadTxnError,  # an operation before it found the damage
 )
+_WALK = """
+import lmdb, os, sys
+with open(os.devnull, "wb") as nothing, lmdb.open(sys.argv[1], readonly=True, max_dbs=1) as environment:
+    environment.copyfd(nothing.fileno(), compact=True)
+"""
 
 
 class LmdbStore:
@@ -104,11 +111,24 @@ class LmdbStore:
             )
         try:
             with self._faults():
+                self._check_length()
                 self._prepare(create)
         except BaseException:
             self._env.close()
             self._use.close()
             raise
+
+    def _check_length(self) -> None:
+        """Refuses a file that was cut short: who reads beyond its end is killed (SIGBUS).
+
+        LMDB never writes pages that one transaction both took and freed, so a whole file may be short too. Another
+        process finds out, by walking all that is in use.
+        """
+        needed = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        found = os.path.getsize(os.path.join(self.path, "data.mdb"))
+        walk = [sys.executable, "-c", _WALK, self.path]
+        if found < needed and subprocess.run(walk, capture_output=True, check=False).returncode:
+            raise StoreError("STORE_CUT_SHORT", path=self.home, found=found, needed=needed)
 
     def _prepare(self, create: bool) -> None:
         if create and not self.readonly:
