@@ -89,10 +89,10 @@ HOMES = [
     BadHome("a home without its store", _store(Path.unlink), "STORE_MISSING"),
     BadHome("a folder for a store's file", _store(_folder), "STORE_FAILED"),
     BadHome("an empty store", _store(lambda file: file.write_bytes(b"")), "STORE_FAILED"),
-    BadHome("garbage for a store", _store(lambda file: file.write_bytes(b"garbage" * 10_000)), "STORE_FAILED"),
-    BadHome("a store of less than a page", _cut(0.005), "STORE_FAILED"),
+    BadHome("garbage for a store", _store(lambda file: file.write_bytes(b"garbage" * 10_000)), "STORE_DAMAGED"),
+    BadHome("a store of less than a page", _cut(0.005), "STORE_DAMAGED"),
     BadHome("a store cut to a tenth", _cut(0.1), "STORE_CUT_SHORT"),
     BadHome("a store cut in half", _cut(0.5), "STORE_CUT_SHORT"),
     BadHome("a store that lacks its end", _cut(0.99), "STORE_CUT_SHORT"),
-    BadHome("a store of noise after its head", _store(_noise), "STORE_FAILED"),
+    BadHome("a store of noise after its head", _store(_noise), "STORE_DAMAGED"),
 ]

@@ -38,6 +38,7 @@ from tideline.errors import OutsideError, UsageError
 from tideline.merge import scan_rows, scan_spaces
 from tideline.plans import plan_sources
 from tideline.runtime.home import Home
+from tideline.spark import fold
 from tideline.stores.lmdb import LmdbStore
 
 if TYPE_CHECKING:
@@ -202,7 +203,11 @@ def test_a_changed_view_answers_as_before_until_its_successor_is_published_and_n
         assert diff.to_json()["right"]["only"] == ["returned"]
 
 
-def test_views_that_fail_are_quarantined_and_named_and_the_others_go_on(installed: Installed) -> None:
+def test_views_that_fail_are_quarantined_and_named_and_the_others_go_on(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in the speed layer, in which no value is known to fail any more: its check of text is taken out."""
+    monkeypatch.setattr(fold, "valid_text", lambda kind, sql: f"({sql})")
     source = make_source(installed.topic)
     moment = "timestamp_micros(cast(quantity as bigint) * 10000000000000000)"  # to year 20,000, which Python lacks
     senders = View("senders", source=source, columns={"sender": "cast(_key as string)"}, key="sender", measures=N)

@@ -56,10 +56,10 @@ def test_a_layer_can_write_to_it(home: Path) -> None:
 
 
 def test_a_newer_store_is_refused_by_name(home: Path) -> None:
-    put(home, format=b"2")
+    put(home, format=b"3")
     with pytest.raises(StoreError) as caught:
         Reader(home)
-    assert (caught.value.condition, caught.value.params["found"]) == ("STORE_FORMAT", 2)
+    assert (caught.value.condition, caught.value.params["found"]) == ("STORE_FORMAT", 3)
 
 
 def test_a_newer_ledger_is_refused_by_name(home: Path) -> None:
