@@ -22,8 +22,6 @@ POINTS = {
     "archive.written": "the master holds them, the ledger does not know it",
     "archive.rewrite": "the master is to be decoded anew",
     "archive.rewritten": "the master is decoded anew",
-    "archive.lose": "a range that is gone is to be entered in the master",
-    "archive.restore": "what was archived after the last version is to be taken back",
     "archive.done": "the ledger knows the archived cut",
     "segment.allot": "before the segments get their numbers",
     "segment.write": "a segment has its number, nothing is written",
@@ -33,10 +31,15 @@ POINTS = {
     "publish.done": "the version is published",
     "expire": "before what a version no longer names is removed",
     "expire.done": "the run is at its end",
+}
+RECOVERY_POINTS = {
     "recover.fence": "before a recovery takes both fences",
+    "archive.restore": "what was archived after the last version is to be taken back",
+    "archive.lose": "a range that is gone is to be entered in the master",
     "recover": "the master is mended, the ledger does not know it",
     "recover.done": "the ledger is back at the last version",
 }
+"""Those of `tideline recover`, which also reaches the batch layer's."""
 ERASE_POINTS = {
     "erase.register": "before a person's hash is entered",
     "erase.registered": "the hash is in force, nothing is erased yet",
@@ -71,7 +74,7 @@ _hook = _from_environment()
 
 
 def reach(point: str) -> None:
-    """Marks a place in a layer or a command; `point` is one of POINTS or ERASE_POINTS."""
+    """Marks a place in a layer or a command; `point` is one of those above."""
     if _hook is not None:
         _hook(point)
 

@@ -109,10 +109,10 @@ def test_damaged_segments_are_named_moved_away_and_built_again(
         installed.send(make_events(20, number, 20 * number))
         installed.batch()
     (table,) = installed.home.batch.glob("totals-*")
-    for damage in (lost_file, garbage_at_the_end):
+    for number, damage in enumerate((lost_file, garbage_at_the_end)):
         damage(table)
         forget_tables(installed)
-        installed.send(make_events(20, 2, 40))
+        installed.send(make_events(20, 2, 40 + 40 * number))
         with pytest.raises(TableFault) as caught:
             installed.batch()
         assert (caught.value.condition, caught.value.params["path"]) == ("SEGMENTS_DAMAGED", str(table))
@@ -121,7 +121,7 @@ def test_damaged_segments_are_named_moved_away_and_built_again(
         forget_tables(installed)
         assert installed.batch(full=True)["mode"] == "full"
         assert installed.wrong() == []
-        installed.send(make_events(20, 3, 60))
+        installed.send(make_events(20, 3, 60 + 40 * number))
         installed.batch()
         assert installed.wrong() == []
 

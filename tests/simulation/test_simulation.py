@@ -11,7 +11,7 @@ import pytest
 from mutants import MUTANTS, Mutant, planted
 from sim_run import Outcome, run, shorten
 
-from tideline.points import POINTS
+from tideline.points import POINTS, RECOVERY_POINTS
 
 SEEDS = 250
 pytestmark = pytest.mark.timeout(600)
@@ -35,7 +35,7 @@ def test_schedules_are_long_and_end_processes_at_every_point(outcomes: list[Outc
     assert statistics.median(outcome.steps for outcome in outcomes) >= 200
     assert statistics.median(outcome.hand_offs for outcome in outcomes) >= 3
     crashes = {pair for outcome in outcomes for pair in outcome.crashes}
-    assert crashes >= {(point, crash) for point in POINTS for crash in ("kill", "power cut")}
+    assert crashes >= {(point, crash) for point in (*POINTS, *RECOVERY_POINTS) for crash in ("kill", "power cut")}
     assert {outcome.fault for outcome in outcomes} == {None, "recreated", "overtaken", "lost", "swapped"}
 
 

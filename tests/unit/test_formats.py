@@ -17,6 +17,7 @@ from serving_layer.find import NotReadyError
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from tideline.errors import StoreError
+from tideline.stores.checksums import seal
 from tideline.stores.lmdb import LmdbStore
 
 
@@ -65,7 +66,7 @@ def test_a_newer_store_is_refused_by_name(home: Path) -> None:
 def test_a_newer_ledger_is_refused_by_name(home: Path) -> None:
     with LmdbStore.open(home, readonly=True) as store, store.snapshot() as snapshot:
         ledger = {**snapshot.ledger.to_json(), "format": 2}
-    put(home, ledger=json.dumps(ledger).encode())
+    put(home, ledger=seal(b"ledger", json.dumps(ledger).encode()))
     with Reader(home) as reader, pytest.raises(StoreError) as caught:
         reader.ledger()
     assert (caught.value.condition, caught.value.params["found"]) == ("LEDGER_FORMAT", 2)
