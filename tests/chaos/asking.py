@@ -1,0 +1,64 @@
+"""Somebody who asks all the time, and adds up each answer: every record before its cut is counted once, or named lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from typing import Any
+
+_PAUSE = 0.1  # seconds between two answers
+
+
+def faults(answer: Mapping[str, Any]) -> list[str]:
+    """What does not add up in an answer of the view `tally`, of a topic whose records have all offsets from 0."""
+    proof = answer["proof"]
+    lost = sum(loss["end"] - loss["begin"] for loss in proof["losses"])
+    records = sum(offset for partitions in proof["cut"].values() for offset in partitions.values()) - lost
+    events, rejects, duplicates, dead = (
+        sum(proof[name].values()) for name in ("events", "rejects", "duplicates", "dead_letters")
+    )
+    counted = sum(row["n"] for row in answer["rows"])
+    found = []
+    if records != events + duplicates + dead:
+        found.append(f"{records} records, but {events} events, {duplicates} duplicates, {dead} dead letters: {proof}")
+    if counted != events - rejects:
+        found.append(f"{events} events, {rejects} rejects, but {counted} are counted: {proof}")
+    return found
+
+
+class Asker:
+    """Asks over HTTP from its start to its end, whether the API is there or not."""
+
+    def __init__(self, url: Callable[[], str | None]) -> None:
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="asker")
+        self.answers = 0
+        self.refused = 0
+        self.slowest = 0.0
+        self.wrong: list[str] = []
+
+    def __enter__(self) -> Asker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PAUSE):
+            began = time.monotonic()
+            try:
+                with urllib.request.urlopen(f"{self._url()}/v1/views/tally/rows", timeout=10) as response:
+                    body = json.load(response)
+            except (OSError, ValueError, HTTPException):  # the API is away, or went away in the midst of an answer
+                self.refused += 1
+                continue
+            self.answers += 1
+            self.slowest = max(self.slowest, time.monotonic() - began)
+            self.wrong += faults(body)

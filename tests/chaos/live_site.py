@@ -1,0 +1,155 @@
+"""A real installation under traffic: a broker, the three layers as processes, a shop that sends events, an asker."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from asking import Asker
+from kafka import KafkaAdminClient, TopicPartition
+
+import tideline
+from serving_layer.reader import Reader
+from tideline.cut import Cut
+from tideline.errors import TidelineError
+from tideline.ledger import Ledger
+from tideline.oracle import Report, verify
+from tideline.produce import send_all
+from tideline.runtime.broker import Broker
+from tideline.runtime.home import Home
+from tideline.runtime.process import ChildProcess, Command, pause
+from tideline.runtime.topics import log_end_offsets
+from tideline.simulate.shop import Shop
+
+TOPIC = "shop"
+LAYERS = ("serve", "speed", "batch")
+CATALOG = Path(__file__).with_name("catalog.py")
+RECOVERY = 240.0  # seconds within which what was killed must be back
+QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"  # for JVMs that live for less than a minute
+
+
+class Site:
+    """An installation in `folder`, with `rate` events a second and a batch run `every` so often."""
+
+    def __init__(self, folder: Path, rate: float, every: str = "2s", java: str = QUICK) -> None:
+        self.home = Home(folder).prepare()
+        self.broker = Broker(self.home)
+        self.bootstrap = self.broker.bootstrap
+        self.rate, self.every, self.java = rate, every, java
+        self.children: dict[str, ChildProcess] = {}
+        self.asker = Asker(lambda: (self.home.read_status("serve") or {}).get("url"))
+        self._reader: Reader | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Everything up, the first version published; nothing is left at the end."""
+        stop = threading.Event()
+        traffic = threading.Thread(target=self._send, args=(stop,), name="traffic")
+        try:
+            self.broker.start()
+            self.finish("apply", "--catalog", str(CATALOG))
+            traffic.start()
+            for name in LAYERS:
+                self.start(name)
+            self.wait(lambda: self.ledger.version.id > 0, "the first version")
+            with self.asker:
+                yield
+        finally:
+            stop.set()
+            self.stop(*self.children)
+            self.close_reader()
+            if traffic.is_alive():
+                traffic.join(60)
+            self.broker.stop()
+
+    def _send(self, stop: threading.Event) -> None:
+        shop = Shop(dt.datetime.now(dt.timezone.utc), rate=self.rate, repeated=0.05, broken=0.01)
+        events = shop.events()
+        while not stop.is_set():
+            with contextlib.suppress(TidelineError):  # the broker is away; what it did not take is not missing
+                send_all(events, TOPIC, self.bootstrap, rate=self.rate, stop=stop)
+            stop.wait(0.5)
+
+    def command(self, name: str, *options: str, kill_at: str = "") -> ChildProcess:
+        """A command of the installation, which kills itself at the point `kill_at` where one is given."""
+        argv = (sys.executable, "-m", "tideline.cli.main", name, "--home", str(self.home.path), *options)
+        where = () if name == "serve" else ("--bootstrap-server", self.bootstrap)
+        env = {"TIDELINE_KILL_AT": kill_at and f"{kill_at}:1", "JAVA_TOOL_OPTIONS": self.java}
+        return ChildProcess(Command(name, (*argv, *where), env, self.home.logs / f"{name}.log"))
+
+    def finish(self, name: str, *options: str) -> None:
+        """Runs a command to its end. Raises RuntimeError where it fails."""
+        child = self.command(name, *options).start()
+        self.wait(lambda: not child.alive, f"{name} is at its end")
+        if child.poll():
+            raise RuntimeError(f"{name} ended with exit code {child.poll()}, see {self.home.logs / name}.log")
+
+    def start(self, name: str, *options: str, kill_at: str = "") -> ChildProcess:
+        """Starts a layer, as a supervisor would."""
+        fixed = {"batch": ("--every", self.every), "serve": ("--port", "auto")}.get(name, ())
+        self.children[name] = self.command(name, *fixed, *options, kill_at=kill_at).start()
+        return self.children[name]
+
+    def stop(self, *names: str) -> None:
+        """Kills layers, with all that belongs to them."""
+        for name in names:
+            self.children[name].stop(0)
+
+    def restart_broker(self) -> None:
+        """Kills the broker, and starts another in its place."""
+        self.broker.stop(0)
+        self.broker = Broker(self.home, int(self.bootstrap.rpartition(":")[2])).start()
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._reader is None:
+            self._reader = tideline.open(str(self.home.path))
+        return self._reader.ledger()
+
+    def close_reader(self) -> None:
+        """Lets go of the store, which some commands want for themselves."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def verify(self) -> Report:
+        """Every answer of this moment, recomputed."""
+        return verify(self.home.path, bootstrap=self.bootstrap)
+
+    def log_end(self) -> Cut:
+        return Cut(log_end_offsets(self.bootstrap, [TOPIC]))
+
+    def delete_records(self, before: dict[int, int]) -> None:
+        """Kafka deletes what lies before these offsets, as its retention would."""
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        try:
+            admin.delete_records({TopicPartition(TOPIC, partition): offset for partition, offset in before.items()})
+        finally:
+            admin.close()
+
+    def answers(self) -> bool:
+        """Whether the HTTP API answers a query."""
+        url = (self.home.read_status("serve") or {}).get("url")
+        try:
+            with urllib.request.urlopen(f"{url}/v1/views/sales/rows", timeout=5) as response:
+                return bool(json.load(response)["rows"])
+        except OSError:
+            return False
+
+    @staticmethod
+    def wait(condition: Callable[[], Any], what: str, seconds: float = RECOVERY) -> float:
+        """Seconds until it holds. Raises TimeoutError."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > seconds:
+                raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+            pause(0.05)
+        return time.monotonic() - began

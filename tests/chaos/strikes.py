@@ -1,0 +1,137 @@
+"""Where processes are killed, and how the installation comes back.
+
+A strike is named by a point of `tideline.points`, or by what is killed at a random moment: a process, `everything` at
+once, or a layer `twice`, at one point and, as it comes back, at another.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from live_site import LAYERS, TOPIC, Site
+
+from tideline.oracle import Report
+from tideline.points import ERASE_POINTS, POINTS, RECOVERY_POINTS
+from tideline.runtime.process import ChildProcess, pause
+
+DEATH = 180.0  # seconds within which a process must have died
+AT_RANDOM = ("speed", "batch", "serve", "kafka", "everything")
+TWICE = ("speed twice", "batch twice")
+STRIKES = (*POINTS, *RECOVERY_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE)
+
+
+def victim(strike: str) -> str:
+    """The process that a strike kills."""
+    if strike in AT_RANDOM:
+        return "all four" if strike == "everything" else strike
+    if strike in RECOVERY_POINTS:
+        return "recover"
+    if strike in ERASE_POINTS:
+        return "erase"
+    return "speed" if strike.startswith("speed") else "batch"
+
+
+class Strikes:
+    """Strikes at a site; every view is verified while something is dead, and when it is back."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.reports: list[Report] = []
+        self._erased = 0
+
+    def strike(self, name: str, dice: random.Random) -> float:
+        """Kills, and starts again; seconds to recover. The `reports` are those of this strike."""
+        self.reports = []
+        seconds = self._strike(name, dice)
+        self._verify()
+        return seconds
+
+    def _verify(self) -> None:
+        self.reports.append(self.site.verify())
+
+    def _strike(self, name: str, dice: random.Random) -> float:
+        if name == "everything":
+            return self._everything(dice)
+        if name == "kafka":
+            return self._kafka(dice)
+        if name in RECOVERY_POINTS:
+            return self._recover(name)
+        if name in ERASE_POINTS:
+            return self._erase(name)
+        if name in AT_RANDOM:
+            pause(dice.random() * 3)
+            self.site.stop(name)
+            return self._again(name)
+        layer, points = victim(name), [name]
+        if name in TWICE:
+            points = dice.sample([p for p in POINTS if victim(p) == layer and not p.startswith("archive.rewr")], 2)
+        self.site.stop(layer)
+        for point in points:
+            redecode = ("--redecode",) if point.startswith("archive.rewr") else ()
+            self._die(self.site.start(layer, *redecode, kill_at=point), point)
+        return self._again(layer)
+
+    def _die(self, child: ChildProcess, point: str) -> None:
+        self.site.wait(lambda: not child.alive, f"{child.command.name} dies at {point}", DEATH)
+        if child.poll() != -9:
+            raise TimeoutError(f"{child.command.name} ended with exit code {child.poll()} before it was at {point}")
+        child.clear_group(5)
+
+    def _again(self, *names: str) -> float:
+        """Starts layers; seconds until what is in the log by now is committed, published, answered."""
+        self._verify()
+        site, end, began = self.site, self.site.log_end(), time.monotonic()
+        for name in names:
+            site.start(name)
+        reached: dict[str, Callable[[], bool]] = {
+            "speed": lambda: site.ledger.committed.covers(end),
+            "batch": lambda: site.ledger.version.cut.covers(end),
+            "serve": site.answers,
+        }
+        for name in names:
+            site.wait(reached[name], f"{name} is back")
+        return time.monotonic() - began
+
+    def _kafka(self, dice: random.Random) -> float:
+        site = self.site
+        pause(dice.random() * 3)
+        end = site.ledger.committed
+        site.restart_broker()
+        return site.wait(lambda: site.ledger.committed.count_since(end) > site.rate, "events are committed again")
+
+    def _everything(self, dice: random.Random) -> float:
+        pause(dice.random() * 3)
+        self.site.stop(*LAYERS)
+        self.site.restart_broker()
+        return self._again(*LAYERS)
+
+    def _recover(self, point: str) -> float:
+        """A batch run dies once the master is ahead, and Kafka's retention overtakes both layers."""
+        site = self.site
+        site.stop("speed", "batch")
+        self._die(site.start("batch", kill_at="archive.done"), "archive.done")
+        known = site.ledger.committed.offset(TOPIC, 0)
+        site.wait(lambda: site.log_end().offset(TOPIC, 0) > known + 5, "there is something to lose")
+        site.delete_records({0: site.log_end().offset(TOPIC, 0)})
+        self._die(site.command("recover", kill_at=point).start(), point)
+        self._verify()
+        began = time.monotonic()
+        site.finish("recover")
+        done = time.monotonic() - began
+        return done + self._again("speed", "batch")
+
+    def _erase(self, point: str) -> float:
+        """A customer is erased, which is broken off; the layers come back once it is done."""
+        site = self.site
+        site.wait(lambda: site.ledger.version.cut.count_since(site.ledger.origin) > 100 * site.rate, "customers came")
+        site.stop(*LAYERS)
+        site.close_reader()
+        self._erased += 1
+        who = ("--source", TOPIC, "--key", f"customer=customer-{self._erased:05d}")
+        self._die(site.command("erase", *who, kill_at=point).start(), point)
+        began = time.monotonic()
+        site.finish("erase", *who)
+        done = time.monotonic() - began
+        return done + self._again(*LAYERS)
