@@ -14,7 +14,7 @@ from batch_layer.parts import Engine, FoldedRange, Task
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
-from tideline.ledger import Ledger, Log, LogStats, Segment, add_counts, merge_logs
+from tideline.ledger import Ledger, Log, LogStats, Loss, Segment, add_counts, merge_logs
 from tideline.ledger.handoff import check_logs_agree
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
@@ -45,6 +45,7 @@ class Computed:
     log: dict[str, Mapping[int, LogStats]] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
+    losses: list[Loss] = field(default_factory=list)
     rows: int = 0
 
 
@@ -107,6 +108,7 @@ class BatchLayer:
             step["rows"] = self._archive(ledger, masters, changed, cut)
         with self._step("compute") as step:
             computed = self._compute_all(ledger, cut, full or bool(changed))
+            computed.losses = [loss for master in masters for loss in master.losses()]
             step["rows"] = computed.rows
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):
@@ -300,6 +302,7 @@ class BatchLayer:
                 rejects=computed.rejects,
                 floors=computed.floors,
                 published_at=time.time(),
+                losses=computed.losses,
                 keep_versions=self.keep_versions,
                 last_batch={
                     **batch,

@@ -54,7 +54,9 @@ class Segments:
 
         `rows` is how many states the new events gave.
         """
-        with table_faults(self.table(task.view), "SEGMENTS_DAMAGED"):
+        table = self.table(task.view)
+        delta_log.check(table)
+        with table_faults(table, "SEGMENTS_DAMAGED"):
             return self._build(task, folded, planned, rows)
 
     def _build(self, task: Task, folded: DataFrame, planned: PlannedView, rows: int) -> Built:

@@ -8,7 +8,7 @@ from tideline.definition import ViewDefinition
 from tideline.durations import to_text
 from tideline.ledger import Ledger
 from tideline.measures import Measure
-from tideline.types import TIMESTAMP, to_json
+from tideline.types import bucket_start, json_value
 
 
 def describe_view(view: ViewDefinition, ledger: Ledger) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def describe_view(view: ViewDefinition, ledger: Ledger) -> dict[str, Any]:
         "key": [{"name": column.name, "type": column.type.sql} for column in view.key],
         "bucket": None if view.bucket is None else to_text(view.bucket),
         "keep": None if view.keep is None else to_text(view.keep),
-        "floor": to_json(TIMESTAMP, ledger.version.floors.get(view.fingerprint)),
+        "floor": json_value(bucket_start(ledger.version.floors.get(view.fingerprint))),
         "where": view.where,
         "columns": dict(view.columns),
         "measures": {name: _describe_measure(measure) for name, measure in view.shown.items()},

@@ -16,7 +16,7 @@ from tideline.keys import key_encoder
 from tideline.merge import MergedRow, scan_spaces
 from tideline.quarantine import FAULTS
 from tideline.stores.base import Snapshot
-from tideline.types import TIMESTAMP, to_json
+from tideline.types import bucket_start, json_value, to_json
 
 Json = dict[str, Any]
 BOTH, LEFT, RIGHT, EQUAL = "both", "left", "right", "equal"
@@ -49,7 +49,7 @@ class Diff:
             "left": _describe(self.left, self.measures),
             "right": _describe(self.right, self.measures),
             "cut": self.cut.to_json(),
-            "floor": to_json(TIMESTAMP, self.floor),
+            "floor": json_value(bucket_start(self.floor)),
             "measures": list(self.measures),
             "equal": self.equal,
             "counts": dict(self.counts),
@@ -165,4 +165,4 @@ def _row(side: Side, row: MergedRow | None, where: str, measures: Mapping[str, J
     if row is None:
         return {}
     key = {column.name: to_json(column.type, value) for column, value in zip(side.view.key, row.key, strict=True)}
-    return {"key": key, "bucket": to_json(TIMESTAMP, row.bucket), "in": where, "measures": dict(measures)}
+    return {"key": key, "bucket": json_value(bucket_start(row.bucket)), "in": where, "measures": dict(measures)}

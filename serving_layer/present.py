@@ -9,9 +9,8 @@ from serving_layer.find import not_shown
 from serving_layer.fold import Group, States
 from serving_layer.order import TIME_NAMES, arrange
 from serving_layer.plan import Plan
-from serving_layer.windows import window_start
 from tideline.quarantine import FAULTS
-from tideline.types import ColumnType, from_wire
+from tideline.types import ColumnType, bucket_start, from_wire
 
 Row = dict[str, Any]
 
@@ -67,7 +66,7 @@ class Presenter:
         types = [plan.view.key[index].type for index in plan.group]
         row: Row = {name: self._key(name, types[place], group.key[place]) for name, place in self._keys.items()}
         if plan.time_name:
-            row[plan.time_name] = window_start(group.window)
+            row[plan.time_name] = bucket_start(group.window)
         row.update(self._shown(group.merged, group.seen))
         if plan.parts:
             sides = {"batch": group.batch, "speed": group.speed}

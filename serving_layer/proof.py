@@ -7,7 +7,7 @@ from typing import Any
 
 from serving_layer.plan import Plan
 from tideline.ledger import Ledger, LogStats, Version
-from tideline.types import TIMESTAMP, to_json
+from tideline.types import bucket_start, json_value
 
 Json = dict[str, Any]
 LIVE, BATCH = "live", "batch"
@@ -61,7 +61,7 @@ def _sum(parts: Iterable[LogStats]) -> LogStats:
 
 
 def _floor(version: Version, fingerprint: str) -> str | None:
-    floor: str | None = to_json(TIMESTAMP, version.floors.get(fingerprint))
+    floor: str | None = json_value(bucket_start(version.floors.get(fingerprint)))
     return floor
 
 

@@ -10,7 +10,7 @@ from serving_layer.query import ALL, Duration, Time, bad_value
 from tideline.definition import ViewDefinition
 from tideline.durations import to_micros, to_text
 from tideline.errors import UsageError
-from tideline.types import EPOCH, TIMESTAMP, from_wire, json_value, parse_time, to_json, to_wire
+from tideline.types import EPOCH, TIMESTAMP, json_value, parse_time, to_json, to_wire
 
 MAX_OVERLAP = 10_000
 _EARLIEST = int(to_wire(TIMESTAMP, dt.datetime.min))
@@ -182,9 +182,3 @@ def _text(value: Time | Duration) -> str:
     if isinstance(value, dt.timedelta):
         return to_text(to_micros(value))
     return str(json_value(value))
-
-
-def window_start(moment: int | None) -> dt.datetime | None:
-    """A window's start as people read it; None for the one that holds everything."""
-    found: dt.datetime | None = from_wire(TIMESTAMP, moment)
-    return found

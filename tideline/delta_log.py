@@ -35,6 +35,18 @@ def commits(table: Path) -> Iterator[Commit]:
         yield _read(table, folder / name)
 
 
+def check(table: Path) -> None:
+    """Reads every entry since the last checkpoint: Delta may rest on a summary of its own, and write on over damage.
+
+    Raises OutsideError DELTA_LOG_DAMAGED.
+    """
+    names = os.listdir(table / "_delta_log") if (table / "_delta_log").is_dir() else []
+    oldest = max((int(name[:20]) for name in names if ".checkpoint." in name and name[:20].isdigit()), default=-1)
+    for commit in commits(table):
+        if commit.version <= oldest:
+            break
+
+
 def _is_commit(name: str) -> bool:
     return name.endswith(".json") and name[:-5].isdigit()
 

@@ -135,8 +135,8 @@ class StoreError(OutsideError):
         ),
         "STORE_CUT_SHORT": (
             "the store at {path} has {found} bytes of its file, and uses {needed}",
-            "restore the file, or move HOME/store away, apply the catalog and run tideline batch: it rebuilds from the "
-            "master",
+            "stop everything on this home, and restore the file or run `tideline rebuild --catalog FILE`, which makes "
+            "it from the master",
         ),
         "STORE_FAILED": (
             "the store at {path} failed: {reason}",
@@ -290,7 +290,7 @@ class ChecksumError(ProtocolError):
         "CHECKSUM": (
             "{topic} partition {partition}: the archive holds {found_records} records with checksum "
             "{found_checksum}, the ledger counted {expected_records} with {expected_checksum}, up to {cut}",
-            "do not publish; compare master and topic over this range and archive it again",
+            "nothing is published; run `tideline recover`: it archives that again, and names what was lost or replaced",
         ),
     }
 

@@ -1,7 +1,8 @@
 """Named points before and after every durable step of the layers.
 
-In production nothing happens at them. Where the environment has `TIDELINE_KILL_AT=POINT:N`, the process kills itself as
-it reaches that point for the Nth time. The simulator sets a hook, by which it decides who goes on from here, or ends.
+In production nothing happens at them. Where the environment has `TIDELINE_KILL_AT=POINT`, the process kills itself as
+it reaches that point; where it has `TIDELINE_KILL_AT=@FILE`, as it reaches the point that the file names by then. The
+simulator sets a hook, by which it decides who goes on from here, or ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 POINTS = {
     "speed.fence": "before the speed layer takes its fence",
@@ -58,16 +60,19 @@ def _from_environment() -> Hook | None:
     wanted = os.environ.get("TIDELINE_KILL_AT")
     if not wanted:
         return None
-    name, _, times = wanted.partition(":")
-    left = int(times or 1)
 
     def kill(point: str) -> None:
-        nonlocal left
-        left -= point == name
-        if not left:
+        if point == (_content(wanted[1:]) if wanted.startswith("@") else wanted):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return kill
+
+
+def _content(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return ""
 
 
 _hook = _from_environment()

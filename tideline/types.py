@@ -143,21 +143,27 @@ def to_wire(kind: ColumnType, value: Any) -> Any:
 
 
 _YEAR_1 = (dt.datetime.min.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
-_LAST = (dt.datetime.max.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
 
 
 def from_wire(kind: ColumnType, value: Any) -> Any:
-    """What people read: Decimal, aware datetime in UTC from year 1 to 9999, date; other types as they are."""
+    """What people read: Decimal, aware datetime in UTC, date; other types as they are.
+
+    Raises OverflowError for a time or date outside years 1 to 9999, which Python cannot show.
+    """
     if value is None:
         return None
     if kind.is_decimal:
         return Decimal(value).scaleb(-kind.scale, _WIDE)
     if kind.name == "timestamp":
-        # A bucket or window of the first days of year 1 may begin before them.
-        return EPOCH + min(max(value, _YEAR_1), _LAST) * MICROSECOND
+        return EPOCH + value * MICROSECOND
     if kind.name == "date":
         return EPOCH_DATE + dt.timedelta(days=value)
     return value
+
+
+def bucket_start(moment: int | None) -> dt.datetime | None:
+    """When a bucket, window or floor begins, as people read it; year 1 where it begins before, None for none."""
+    return None if moment is None else EPOCH + max(moment, _YEAR_1) * MICROSECOND
 
 
 def json_value(value: Any) -> Any:

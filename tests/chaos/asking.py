@@ -1,4 +1,4 @@
-"""Somebody who asks all the time, and adds up each answer: every record before its cut is counted once, or named lost."""
+"""Somebody who asks all the time, and adds up each answer: a record before its cut is counted once, or named lost."""
 
 from __future__ import annotations
 

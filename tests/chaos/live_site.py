@@ -40,7 +40,8 @@ class Site:
     """An installation in `folder`, with `rate` events a second and a batch run `every` so often."""
 
     def __init__(self, folder: Path, rate: float, every: str = "2s", java: str = QUICK) -> None:
-        self.home = Home(folder).prepare()
+        self.home = Home(folder / "home").prepare()
+        self._kill_at = folder / "kill-at"
         self.broker = Broker(self.home)
         self.bootstrap = self.broker.bootstrap
         self.rate, self.every, self.java = rate, every, java
@@ -78,11 +79,20 @@ class Site:
                 send_all(events, TOPIC, self.bootstrap, rate=self.rate, stop=stop)
             stop.wait(0.5)
 
-    def command(self, name: str, *options: str, kill_at: str = "") -> ChildProcess:
-        """A command of the installation, which kills itself at the point `kill_at` where one is given."""
+    @contextlib.contextmanager
+    def armed(self, point: str) -> Iterator[None]:
+        """Whoever reaches a point meanwhile kills itself there."""
+        self._kill_at.write_text(point, "utf-8")
+        try:
+            yield
+        finally:
+            self._kill_at.unlink()
+
+    def command(self, name: str, *options: str) -> ChildProcess:
+        """A command of the installation."""
         argv = (sys.executable, "-m", "tideline.cli.main", name, "--home", str(self.home.path), *options)
         where = () if name == "serve" else ("--bootstrap-server", self.bootstrap)
-        env = {"TIDELINE_KILL_AT": kill_at and f"{kill_at}:1", "JAVA_TOOL_OPTIONS": self.java}
+        env = {"TIDELINE_KILL_AT": f"@{self._kill_at}", "JAVA_TOOL_OPTIONS": self.java}
         return ChildProcess(Command(name, (*argv, *where), env, self.home.logs / f"{name}.log"))
 
     def finish(self, name: str, *options: str) -> None:
@@ -92,10 +102,10 @@ class Site:
         if child.poll():
             raise RuntimeError(f"{name} ended with exit code {child.poll()}, see {self.home.logs / name}.log")
 
-    def start(self, name: str, *options: str, kill_at: str = "") -> ChildProcess:
+    def start(self, name: str, *options: str) -> ChildProcess:
         """Starts a layer, as a supervisor would."""
         fixed = {"batch": ("--every", self.every), "serve": ("--port", "auto")}.get(name, ())
-        self.children[name] = self.command(name, *fixed, *options, kill_at=kill_at).start()
+        self.children[name] = self.command(name, *fixed, *options).start()
         return self.children[name]
 
     def stop(self, *names: str) -> None:

@@ -19,6 +19,7 @@ from tideline.runtime.process import ChildProcess, pause
 DEATH = 180.0  # seconds within which a process must have died
 AT_RANDOM = ("speed", "batch", "serve", "kafka", "everything")
 TWICE = ("speed twice", "batch twice")
+ONCE = ("speed.fence", "speed.start", "archive.rewrite", "archive.rewritten")  # reached once in a process's life
 STRIKES = (*POINTS, *RECOVERY_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE)
 
 
@@ -67,11 +68,24 @@ class Strikes:
         layer, points = victim(name), [name]
         if name in TWICE:
             points = dice.sample([p for p in POINTS if victim(p) == layer and not p.startswith("archive.rewr")], 2)
-        self.site.stop(layer)
         for point in points:
-            redecode = ("--redecode",) if point.startswith("archive.rewr") else ()
-            self._die(self.site.start(layer, *redecode, kill_at=point), point)
+            self._kill(layer, point)
         return self._again(layer)
+
+    def _kill(self, layer: str, point: str) -> None:
+        """A layer dies at a point: the one that runs, or one that is started to reach it."""
+        site = self.site
+        with site.armed(point):
+            if point in ONCE:
+                site.stop(layer)
+            if not site.children[layer].alive:
+                site.start(layer, *(["--redecode"] if point.startswith("archive.rewr") else []))
+            self._die(site.children[layer], point)
+
+    def _run_into(self, point: str, name: str, *options: str) -> None:
+        """A command dies at a point."""
+        with self.site.armed(point):
+            self._die(self.site.command(name, *options).start(), point)
 
     def _die(self, child: ChildProcess, point: str) -> None:
         self.site.wait(lambda: not child.alive, f"{child.command.name} dies at {point}", DEATH)
@@ -110,12 +124,12 @@ class Strikes:
     def _recover(self, point: str) -> float:
         """A batch run dies once the master is ahead, and Kafka's retention overtakes both layers."""
         site = self.site
-        site.stop("speed", "batch")
-        self._die(site.start("batch", kill_at="archive.done"), "archive.done")
+        site.stop("speed")
+        self._kill("batch", "archive.done")
         known = site.ledger.committed.offset(TOPIC, 0)
         site.wait(lambda: site.log_end().offset(TOPIC, 0) > known + 5, "there is something to lose")
         site.delete_records({0: site.log_end().offset(TOPIC, 0)})
-        self._die(site.command("recover", kill_at=point).start(), point)
+        self._run_into(point, "recover")
         self._verify()
         began = time.monotonic()
         site.finish("recover")
@@ -130,7 +144,7 @@ class Strikes:
         site.close_reader()
         self._erased += 1
         who = ("--source", TOPIC, "--key", f"customer=customer-{self._erased:05d}")
-        self._die(site.command("erase", *who, kill_at=point).start(), point)
+        self._run_into(point, "erase", *who)
         began = time.monotonic()
         site.finish("erase", *who)
         done = time.monotonic() - began

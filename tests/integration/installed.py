@@ -59,7 +59,9 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE)
 class Speed:
     """A speed layer that runs in a thread."""
 
-    def __init__(self, installed: Installed, max_offsets: int, on_commit: Callable[[Committed], None]) -> None:
+    def __init__(
+        self, installed: Installed, max_offsets: int, on_commit: Callable[[Committed], None] = lambda _: None
+    ) -> None:
         self.commits: list[Committed] = []
         self.folder = installed.folder()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from batch_layer.parts import Task
 from serving_layer.find import NotReadyError
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from tideline import Count, Max, Sum, View
+from tideline import Count, Max, Sum, View, delta_log
 from tideline.apply import apply_catalog, plan_changes
 from tideline.cut import Cut
 from tideline.errors import OutsideError, UsageError
@@ -265,6 +266,17 @@ def test_views_that_fail_are_quarantined_and_named_and_the_others_go_on(
         assert installed.wrong("countries", "totals") == []
 
 
+def write_as_of_a_newer_release(table: Path) -> None:
+    """Enters format 2 into the last commit of a master, with the checksum that belongs to it."""
+    commit = delta_log.newest(table)
+    entry = table / "_delta_log" / f"{commit.version:020d}.json"
+    actions = [json.loads(line) for line in entry.read_text("utf-8").splitlines()]
+    for action in actions:
+        if "commitInfo" in action:
+            action["commitInfo"]["userMetadata"] = delta_log.metadata_text({**commit.metadata, "format": 2})
+    entry.write_text("\n".join(map(json.dumps, actions)), "utf-8")
+
+
 def test_the_master_of_a_kept_home_is_decoded_and_folded_to_the_states_that_its_store_holds(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -300,8 +312,7 @@ def test_the_master_of_a_kept_home_is_decoded_and_folded_to_the_states_that_its_
                     assert (mine.key, mine.bucket) == (theirs.key, theirs.bucket)
                     states = zip(measures, mine.merged, theirs.merged, strict=True)
                     assert all(same_state(m.canonical(a), m.canonical(b)) for m, a, b in states), view.name
-        for commit in (home.master / plan.source.name / "_delta_log").glob("*.json"):
-            commit.write_text(commit.read_text("utf-8").replace(r"\"format\": 1", r"\"format\": 2"), "utf-8")
+        write_as_of_a_newer_release(home.master / plan.source.name)
         with pytest.raises(OutsideError) as caught:
             _ = master.archived
         assert (caught.value.condition, caught.value.params["source"]) == ("MASTER_FORMAT", "events")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
+
+from sim_run import run
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Mutant:
 SPEED, HANDOFF, STATE = "tideline.ledger.speed", "tideline.ledger.handoff", "tideline.ledger.state"
 PARTS, REGISTRY, MERGE = "tideline.ledger.parts", "tideline.ledger.registry", "tideline.merge"
 LAYER, RUN, MASTER, LOADING = "speed_layer.layer", "batch_layer.run", "batch_layer.master", "batch_layer.loading"
-BASE, PLANS, DUPLICATES = "tideline.stores.base", "tideline.plans", "tideline.duplicates"
+BASE, DUPLICATES = "tideline.stores.base", "tideline.duplicates"
+RECOVER, RECOVERY = "batch_layer.recover", "tideline.ledger.recovery"
 
 MUTANTS = [
     Mutant(
@@ -67,8 +70,8 @@ MUTANTS = [
         "the cut is committed without the states",
         2,
         LAYER,
-        "                    merge_into(txn, after.open.space(view.fingerprint), view, states)\n",
-        "",
+        "            written = _merge(txn, after.open, folded)\n",
+        "            written = 0\n",
     ),
     Mutant(
         "states first, the cut in a transaction of its own",
@@ -244,6 +247,49 @@ MUTANTS = [
         "    end = end.complete(ledger.origin)\n    if not end.covers",
     ),
     Mutant(
+        "a recovery leaves the fences with those who have them",
+        9,
+        RECOVER,
+        '        fenced, speed = txn.ledger.take_fence("speed")\n        ledger, batch = fenced.take_fence("batch")\n',
+        '        ledger, speed, batch = txn.ledger, txn.ledger.fences["speed"], txn.ledger.fences["batch"]\n',
+        without=("a commit may begin anywhere",),
+    ),
+    Mutant(
+        "a recovery keeps the open generation",
+        5,
+        RECOVERY,
+        "generations=(opened,)",
+        "generations=(replace(ledger.open, begin=begin),)",
+    ),
+    Mutant(
+        "a recovery does not say what is lost",
+        7,
+        RECOVERY,
+        "losses=merge_losses(ledger.losses, losses)",
+        "losses=ledger.losses",
+    ),
+    Mutant(
+        "a publish does not say what the archive lacks",
+        7,
+        RUN,
+        "                losses=computed.losses,\n",
+        "",
+    ),
+    Mutant(
+        "a recovery leaves in the master what it may have wrong",
+        10,
+        RECOVER,
+        "        master.restore(ledger.version.cut, starts)\n",
+        "",
+    ),
+    Mutant(
+        "what is archived again has the number of what was taken back",
+        10,
+        MASTER,
+        'metadata["branch"] + 1',
+        'metadata["branch"]',
+    ),
+    Mutant(
         "a chunk of the archive is left out",
         10,
         MASTER,
@@ -344,6 +390,12 @@ MUTANTS = [
         "    for chunk in list(_chunks(items, LOAD_ROWS))[:2]:\n",
     ),
 ]
+
+
+def first_seed(mutant: Mutant, seeds: Iterable[int]) -> int | None:
+    """The first of the seeds whose schedule fails with a mutant planted."""
+    with planted(mutant):
+        return next((seed for seed in seeds if run(seed).failure), None)
 
 
 @contextmanager

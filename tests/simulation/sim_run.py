@@ -142,9 +142,24 @@ def step(world: World, kind: int) -> None:
     (*STEPS, *EVENTS)[kind](world)
 
 
+def break_off(world: World) -> None:
+    """What is gone outside is recovered from, and the recovery broken off, anywhere and some times over."""
+    world.kill_all()
+    for _ in range(world.draw(4)):
+        world.mend()
+        for _ in range(world.draw(16)):
+            for process in world.processes[:1]:
+                world.resume(process)
+            world.judge.check(world.store.state)
+        if world.draw(2):
+            _kill(world)
+        else:
+            world.cut_power(1)
+
+
 def settle(world: World) -> None:
     """Left alone, without faults, an installation commits, archives and publishes everything."""
-    world.kill_all()
+    break_off(world)
     world.calm = True
     world.mend()
     for number in range(PATIENCE):

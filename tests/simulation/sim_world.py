@@ -28,6 +28,7 @@ from tideline.errors import (
     DefinitionSetError,
     FenceError,
     GapError,
+    LostLogError,
     MissingViewError,
     OutsideError,
     TidelineError,
@@ -116,6 +117,7 @@ class World:
     crashes: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     fault: str | None = None
+    mending: bool = False
     calm: bool = False
     changes: tuple[int, int] = (0, 0)
     catalogs: tuple[int, int] = (0, 0)
@@ -207,15 +209,18 @@ class World:
     def _recover(self, process: Process) -> None:
         """What somebody runs who has seen that a part of the log is gone."""
         process.knows = *self.changes, self.ledger.fences["speed"]
+        self.mending = True
         engine = SimEngine(self.kafka, self.disk, self.store)
         recover(self.store, engine)
         BatchLayer(self.store, self, engine, KEEP_VERSIONS).run()
-        self.fault = None
+        self.fault, self.mending = None, False
 
     def mend(self) -> None:
-        """Somebody stops everything and recovers, where that helps."""
+        """Somebody stops all that holds a lock, and recovers, where that helps."""
         if self.fault in ("overtaken", "lost", "swapped"):
-            self.kill_all()
+            for process in list(self.processes):
+                if process.locked:
+                    self.kill(process, "end")
             self.disk.lost = None
             self.start("recover")
 
@@ -230,6 +235,8 @@ class World:
             allowed += (OutsideError,)
         if self.fault in ("lost", "swapped"):
             allowed += (ChecksumError,)
+        if self.mending:  # a recovery that was cut off is to be run again
+            allowed += (ChecksumError, LostLogError)
         expiries = self.changes[1]
         if process.knows[0] != self.redefined:
             allowed += (DefinitionSetError, MissingViewError)

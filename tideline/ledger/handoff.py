@@ -14,7 +14,16 @@ from tideline.errors import (
     ProtocolError,
     TilingError,
 )
-from tideline.ledger.parts import NO_RECORDS, Generation, Log, Segment, Version, merge_logs
+from tideline.ledger.parts import (
+    NO_RECORDS,
+    Generation,
+    Log,
+    Loss,
+    Segment,
+    Version,
+    merge_logs,
+    merge_losses,
+)
 from tideline.ledger.registry import prune, still_quarantined
 from tideline.ledger.speed import close
 
@@ -34,6 +43,7 @@ class Pieces:
     floors: Mapping[str, int]
     published_at: float
     last_batch: Mapping[str, Any] | None
+    losses: Iterable[Loss] = ()
 
 
 def seal(ledger: Ledger, token: int) -> Ledger:
@@ -89,8 +99,9 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
     Refused unless the cut is where a generation begins and is archived (4, 5), the views' segments tile
     [origin, cut) (7), every view that stays live is there (5), every view that goes live is folded by
     every later generation, and the archive's records match what the expired generations counted (7).
-    Floors never fall (11). A view that was withdrawn while it was built is left out. Raises FenceError,
-    ProtocolError, TilingError, MissingViewError, DefinitionSetError, ChecksumError.
+    Floors never fall (11). What the archive lacks before the cut is a loss (7). A view that was withdrawn
+    while it was built is left out. Raises FenceError, ProtocolError, TilingError, MissingViewError,
+    DefinitionSetError, ChecksumError.
     """
     ledger.check_fence("batch", token)
     cut = pieces.cut.complete(ledger.origin)
@@ -123,6 +134,9 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
         versions=(*ledger.versions, version),
         segments=segments,
         quarantined=still_quarantined(ledger, live),
+        losses=merge_losses(
+            ledger.losses, (loss for loss in pieces.losses if loss.end <= cut.offset(loss.topic, loss.partition))
+        ),
         last_batch=pieces.last_batch if pieces.last_batch is not None else ledger.last_batch,
     )
     return expire(published, token, keep_versions)

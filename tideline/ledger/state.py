@@ -209,9 +209,12 @@ class Ledger:
         floors: Mapping[str, int] | None = None,
         published_at: float = 0.0,
         last_batch: Mapping[str, Any] | None = None,
+        losses: Iterable[Loss] = (),
         keep_versions: int = 3,
     ) -> Ledger:
-        pieces = handoff.Pieces(cut, views, segments, log, rejects or {}, floors or {}, published_at, last_batch)
+        pieces = handoff.Pieces(
+            cut, views, segments, log, rejects or {}, floors or {}, published_at, last_batch, losses
+        )
         return handoff.publish(self, token, pieces, keep_versions)
 
     def recover(self, speed_token: int, batch_token: int, archived: Cut, losses: Iterable[Loss]) -> Ledger:

@@ -15,7 +15,7 @@ from tideline.oracle.duck import Duck, Expected, RowKey, row_key
 from tideline.oracle.events import Events
 from tideline.oracle.report import SHOWN, Difference, ViewReport
 from tideline.oracle.spark import Spark
-from tideline.types import TIMESTAMP, Column, from_wire, parse_time, to_wire
+from tideline.types import TIMESTAMP, Column, bucket_start, from_wire, parse_time, to_wire
 
 ALL_KEYS = "(all keys)"
 
@@ -57,7 +57,7 @@ class _Findings:
 def _readable(view: ViewDefinition, key: RowKey | None) -> tuple[dict[str, Any], Any]:
     if key is None:
         return {ALL_KEYS: ""}, None
-    return {c.name: _read(c, value) for c, value in zip(view.key, key[0], strict=True)}, from_wire(TIMESTAMP, key[1])
+    return {c.name: _read(c, value) for c, value in zip(view.key, key[0], strict=True)}, bucket_start(key[1])
 
 
 def _read(column: Column, value: Any) -> Any:
@@ -115,8 +115,8 @@ def _compare_proof(findings: _Findings, answered: Answered, events: Events, expe
             highest is not None and floor <= highest,
             None,
             "proof.floor",
-            None if highest is None else from_wire(TIMESTAMP, highest),
-            from_wire(TIMESTAMP, floor),
+            bucket_start(highest),
+            bucket_start(floor),
         )
 
 

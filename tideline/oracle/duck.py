@@ -18,7 +18,7 @@ from tideline.oracle.corrections import signed_rows
 from tideline.oracle.inputs import BOOLEAN, Input, inputs_of
 from tideline.oracle.translate import Translator
 from tideline.source import SourceDefinition
-from tideline.types import TIMESTAMP, ColumnType, from_wire, to_wire
+from tideline.types import TIMESTAMP, ColumnType, bucket_start, to_wire
 
 _PLACE = ("_at", "_partition", "_offset")
 RowKey = tuple[tuple[Any, ...], "int | None"]
@@ -144,7 +144,7 @@ class Duck:
 
     def _key(self, view: ViewDefinition, group: Sequence[Any]) -> RowKey:
         # As it is shown: a bucket that begins before year 1 has no time of its own.
-        return row_key(view, group[:-1]), to_wire(TIMESTAMP, from_wire(TIMESTAMP, group[-1]))
+        return row_key(view, group[:-1]), to_wire(TIMESTAMP, bucket_start(group[-1]))
 
     def _one(self, sql: str) -> int:
         row = self.db.execute(sql).fetchone()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ FIRST_SLOTS = 512
 SPARE_SLOTS = 256
 MAX_READERS = 1024
 READER_CHECK_EVERY = 64
+FULL = 1 << 16  # bytes free of a disk that is full
 _DAMAGE = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -317,13 +319,15 @@ class LmdbStore:
         except Damaged as damage:
             raise StoreError("STORE_DAMAGED", path=self.home, reason=damage.params["reason"]) from damage
         except kinds as fault:
-            raise StoreError(_condition(fault), path=self.home, reason=str(fault)) from fault
+            raise StoreError(_condition(fault, self.path), path=self.home, reason=str(fault)) from fault
 
 
-def _condition(fault: Exception) -> str:
+def _condition(fault: Exception, path: str) -> str:
     if isinstance(fault, lmdb.MapFullError):
         return "STORE_MAP_FULL"
-    if os.strerror(errno.ENOSPC) in str(fault) or os.strerror(errno.EDQUOT) in str(fault):
+    if any(os.strerror(code) in str(fault) for code in (errno.ENOSPC, errno.EDQUOT)):
+        return "STORE_DISK_FULL"
+    if os.strerror(errno.EIO) in str(fault) and shutil.disk_usage(path).free < FULL:  # LMDB's word for a short write
         return "STORE_DISK_FULL"
     return "STORE_DAMAGED" if isinstance(fault, _DAMAGE) else "STORE_FAILED"
 
