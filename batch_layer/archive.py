@@ -135,15 +135,19 @@ class DeltaMaster:
         delta_log.sync(self.path, delta_log.newest(self.path))
         self._repeats = None
 
-    def rewrite(self, metadata: Mapping[str, Any]) -> int:
+    def rewrite(self, metadata: Mapping[str, Any], shift: Mapping[int, int] | None = None) -> int:
         """Decodes the raw columns again and commits all of it; Delta refuses it if something was appended meanwhile."""
         with self.faults():
-            return self._rewrite(metadata)
+            return self._rewrite(metadata, shift or {})
 
-    def _rewrite(self, metadata: Mapping[str, Any]) -> int:
+    def _rewrite(self, metadata: Mapping[str, Any], shift: Mapping[int, int]) -> int:
         stored = self.spark.read.format("delta").load(str(self.path))
         raw = stored.select(*MASTER_COLUMNS, F.expr(f"_reason <=> '{ERASED}'").alias("_erased"))
         end = next(commit["end"] for _, commit in self.commits() if "end" in commit)
+        end = Cut.from_json(end).shift(self.topic, shift).to_json()
+        if shift:
+            by = " ".join(f"when {partition} then {offsets}" for partition, offsets in shift.items())
+            raw = raw.withColumn("_offset", F.expr(f"_offset + case _partition {by} else 0 end"))
         # Publish compares it with what was read first. Of what was erased, only the hash is left.
         raw = raw.withColumn("_hash", F.expr("if(_erased, _hash, xxhash64(_offset, _value))"))
         events = decode(raw, self.source, (*MASTER_COLUMNS, "_erased"))
@@ -155,6 +159,16 @@ class DeltaMaster:
         self._write(ordered, {**metadata, "end": end, "records": count}, "overwrite")
         self._repeats = None
         return count
+
+    def holds_all(self, begin: Cut, end: Cut) -> bool:
+        """By key, value and time stamp."""
+        if next(self.commits(), None) is None:
+            return False
+        wanted = kafka_records(self.spark, self.bootstrap, self.topic, begin, end).alias("wanted").persist()
+        known = self.spark.read.format("delta").load(str(self.path)).alias("known")
+        same = " and ".join(f"known.{name} <=> wanted.{name}" for name in ("_key", "_value", "_timestamp"))
+        found = known.join(F.broadcast(wanted), F.expr(same)).select("wanted._offset").distinct().count()
+        return found > 0 and found == wanted.count()
 
     def _repeated(self) -> Column:
         same = Window.partitionBy("_partition", F.expr("_reason is null"), F.expr(identity_sql(self.source))).orderBy(

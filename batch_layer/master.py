@@ -54,8 +54,18 @@ class Master:
                 break
         return True
 
+    def _newest(self) -> Mapping[str, Any]:
+        return next((metadata for _, metadata in self.table.commits() if "end" in metadata), {})
+
     def _head(self) -> Mapping[str, Any]:
-        head = next((metadata for _, metadata in self.table.commits() if "end" in metadata), {})
+        head = self._newest()
+        if self.is_moved:
+            raise OutsideError(
+                "MASTER_MOVED",
+                f"the master of {self.source.name} begins at {Cut.from_json(head['origin'])}, not at {self.origin}",
+                "a move to new topics was broken off: run `tideline recover --rebase` again",
+                source=self.source.name,
+            )
         if head and head["format"] > FORMAT:
             raise OutsideError(
                 "MASTER_FORMAT",
@@ -131,6 +141,27 @@ class Master:
                 if metadata["begin"] == self.origin.to_json():
                     break
         return str(found.pop()) if len(found) == 1 else self.source.fingerprint if not found else ""
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the history begins elsewhere than the ledger says: the table was moved, the ledger was not."""
+        head = self._newest()
+        return bool(head) and Cut.from_json(head["origin"]) != self.origin
+
+    @property
+    def shift(self) -> dict[int, int]:
+        """What the move that was the last commit added to the offsets of each partition."""
+        return {int(partition): offsets for partition, offsets in self._newest()["shift"].items()}
+
+    def move(self, shift: Mapping[int, int]) -> None:
+        """Adds to the offsets of each partition. Who believes that the history begins where it did is refused then."""
+        metadata = self._metadata(self.origin)
+        origin = self.origin.shift(self.topic, shift).to_json()
+        losses = [loss.shift(shift).to_json() for loss in self.losses()]
+        told = {"origin": origin, "begin": origin, "branch": metadata["branch"] + 1, "losses": losses, "shift": shift}
+        if self._head():
+            reach("rebase.move")
+            self.table.rewrite({**metadata, **told}, shift)
 
     def redecode(self) -> int:
         """Decodes every record again as the source is declared now; how many. The raw columns stay as they are."""

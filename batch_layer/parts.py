@@ -63,8 +63,15 @@ class MasterTable(Protocol):
         """Takes back every commit after a version, None being the empty table, in one commit with this metadata."""
         ...
 
-    def rewrite(self, metadata: Mapping[str, Any]) -> int:
-        """Decodes every record anew, in one commit that keeps the `end` of the last one; how many."""
+    def rewrite(self, metadata: Mapping[str, Any], shift: Mapping[int, int] | None = None) -> int:
+        """Decodes every record anew, in one commit that keeps the `end` of the last one; how many.
+
+        With `shift`, what it says is added to the offsets of each partition, and to that `end`.
+        """
+        ...
+
+    def holds_all(self, begin: Cut, end: Cut) -> bool:
+        """Whether each record that Kafka has in [begin, end) is in the table, wherever; at least one is."""
         ...
 
 

@@ -193,7 +193,7 @@ class BatchLayer:
             with self.store.write() as txn:
                 txn.put_ledger(txn.ledger.quarantine("batch", self._token, failed, time.time()))
             for view, reason in failed.items():
-                log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason)
+                log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason, extra=self.told())
             raise DefinitionSetError("VIEWS_QUARANTINED", views=failed) from error
 
     def _compute(self, ledger: Ledger, cut: Cut, full: bool, views: Collection[str]) -> Computed:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from batch_layer.engine import SparkEngine
+from batch_layer.rebase import rebase
 from batch_layer.recover import recover
 from batch_layer.run import BatchLayer
 from tideline.errors import FenceError, TidelineError
@@ -87,10 +88,13 @@ def keep_running(
             break
 
 
-def run_recover(home: Home, settings: Settings, bootstrap: str) -> tuple[list[Loss], Report | None]:
+def run_recover(
+    home: Home, settings: Settings, bootstrap: str, moved: bool = False
+) -> tuple[list[Loss], Report | None]:
     """Recovers an installation whose layers are down, and publishes the rest of the log; what is lost, and the run.
 
-    Raises HomeError HOME_IN_USE where a layer runs, LostLogError, TopicRecreatedError, KafkaFault.
+    `moved` says that topics were made anew, there or on another cluster, and go on where the old ones ended. Raises
+    HomeError HOME_IN_USE where a layer runs, LostLogError, TopicRecreatedError, KafkaFault.
     """
     home.prepare()
     with home.lock("speed"), home.lock("batch"), open_applied(home) as store:
@@ -98,6 +102,8 @@ def run_recover(home: Home, settings: Settings, bootstrap: str) -> tuple[list[Lo
         lock_in_jvm(spark, home, "batch")
         try:
             engine = SparkEngine(spark, store, home, bootstrap)
+            if moved:
+                rebase(store, engine)
             losses = recover(store, engine)
             return losses, BatchLayer(store, NoSpeedLayer(), engine, settings["batch.keep_versions"]).run()
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from serving_layer.exposition import Exposition, Metric
 from serving_layer.kafka import Seen
-from serving_layer.status import LAYERS, layer_status, views_waiting
+from serving_layer.status import LAYERS, freshness, layer_status, views_waiting
 from tideline import __version__
 from tideline.cut import Cut
 from tideline.ledger import Ledger, LogStats, add_counts
@@ -39,8 +39,15 @@ METRICS = (
         "0 where all are.",
     ),
     Metric("tideline_last_commit_timestamp_seconds", "gauge", (), "Unix time of the speed layer's last commit."),
+    Metric("tideline_freshness_seconds", "gauge", (), "Age of the speed layer's last commit, as in every proof."),
     Metric(
         "tideline_retention_margin_offsets", "gauge", PLACE, "Archived offsets that Kafka holds; below 0 some are lost."
+    ),
+    Metric(
+        "tideline_lost_offsets",
+        "gauge",
+        (*PLACE, "why"),
+        "Offsets that a recovery named lost: expired, or replaced by other records.",
     ),
     Metric("tideline_retention_deleted_offsets", "gauge", PLACE, "Offsets that Kafka has deleted since the origin."),
     Metric("tideline_records_total", "counter", COUNTED, "Records before the committed cut."),
@@ -61,7 +68,12 @@ METRICS = (
     Metric("tideline_versions", "gauge", (), "Batch versions that can be asked."),
     Metric("tideline_published_version", "gauge", (), "The last published version."),
     Metric("tideline_last_publish_timestamp_seconds", "gauge", (), "Unix time of the last publish."),
-    Metric("tideline_views", "gauge", ("state",), "Views that answer (live), and that wait for a batch run (waiting)."),
+    Metric(
+        "tideline_views",
+        "gauge",
+        ("state",),
+        "Views that answer (live), that wait for a batch run (waiting), and that failed (quarantined).",
+    ),
     Metric("tideline_batch_interval_seconds", "gauge", (), "Time between the starts of two scheduled runs."),
     Metric("tideline_batch_runs_total", "counter", (), "Runs since the batch process started."),
     Metric("tideline_batch_failures_total", "counter", (), "Failed runs since the batch process started."),
@@ -172,6 +184,13 @@ def _hand_off(out: Exposition, ledger: Ledger) -> None:
     out.add("tideline_last_publish_timestamp_seconds", ledger.version.published_at or None)
     out.add("tideline_views", len(ledger.live), "live")
     out.add("tideline_views", len(views_waiting(ledger)), "waiting")
+    out.add("tideline_views", len(ledger.quarantined), "quarantined")
+    lost: dict[tuple[str, int, str], int] = {}
+    for loss in ledger.losses:
+        place = loss.topic, loss.partition, loss.why
+        lost[place] = lost.get(place, 0) + loss.end - loss.begin
+    for place, offsets in lost.items():
+        out.add("tideline_lost_offsets", offsets, *place)
 
 
 def _batch(out: Exposition, ledger: Ledger, status: Mapping[str, Any]) -> None:
@@ -197,6 +216,7 @@ def _batch(out: Exposition, ledger: Ledger, status: Mapping[str, Any]) -> None:
 
 def _speed(out: Exposition, status: Mapping[str, Any]) -> None:
     out.add("tideline_last_commit_timestamp_seconds", status.get("committed_at"))
+    out.add("tideline_freshness_seconds", freshness(status))
     out.add("tideline_speed_cycle_seconds", status.get("seconds"), suffix="_sum")
     out.add("tideline_speed_cycle_seconds", status.get("cycles"), suffix="_count")
     out.add("tideline_speed_last_cycle_duration_seconds", status.get("cycle_seconds"))

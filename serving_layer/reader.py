@@ -22,7 +22,7 @@ from serving_layer.proof import make_proof
 from serving_layer.query import QUERY_FIELDS, Query, whole
 from serving_layer.result import Result
 from serving_layer.sides import find_side
-from serving_layer.status import read_status
+from serving_layer.status import freshness, read_status
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger
@@ -172,7 +172,7 @@ class Reader:
     def _answer(self, snapshot: Snapshot, query: Query) -> Result:
         plan = self._plan(snapshot.ledger, query)
         rows = Presenter(plan).rows(collect(snapshot, plan))
-        return Result(plan, rows, make_proof(snapshot.ledger, plan, self._freshness()))
+        return Result(plan, rows, make_proof(snapshot.ledger, plan, freshness(self.home.read_status("speed") or {})))
 
     def _definition(self, ledger: Ledger, fingerprint: str) -> ViewDefinition:
         raw = ledger.definition(fingerprint)
@@ -181,10 +181,6 @@ class Reader:
             if known is None or known[0] != raw:
                 known = self._definitions[fingerprint] = (raw, ViewDefinition.from_json(raw))
             return known[1]
-
-    def _freshness(self) -> float | None:
-        at = (self.home.read_status("speed") or {}).get("committed_at")
-        return None if at is None else round(max(time.time() - float(at), 0.0), 3)
 
 
 class ViewReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,12 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
         "duplicates": _by_source(ledger, lambda log: sum(stats.duplicates for stats in log.values())),
         "retention_margin": margin(held.starts, ledger),
     }
+
+
+def freshness(speed: Mapping[str, Any]) -> float | None:
+    """Seconds since the last commit, as the speed layer's note says; None where it says nothing."""
+    at = speed.get("committed_at")
+    return None if at is None else round(max(time.time() - float(at), 0.0), 3)
 
 
 def views_waiting(ledger: Ledger) -> list[str]:

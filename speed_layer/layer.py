@@ -100,6 +100,12 @@ class SpeedLayer:
             for partition, known in ledger.committed.offsets(topic).items():
                 check_end(topic, partition, known, ends)
 
+    def told(self) -> dict[str, Any]:
+        """What a line of the log says of where the layer stands."""
+        with self.store.snapshot() as snapshot:
+            ledger = snapshot.ledger
+        return fields(layer="speed", cut=ledger.committed, generation=ledger.open.id)
+
     def check_topics(self, ledger: Ledger) -> None:
         """Raises TopicRecreatedError where a topic is no longer the one that the ledger knows (invariant 7)."""
         ledger.check_topics(self.folder.topic_ids(topics(ledger)))
@@ -121,8 +127,7 @@ class SpeedLayer:
                     reach("speed.commit")
                     states = self._commit(ledger, start, stop, folded)
             except (DefinitionSetError, StaleCommitError) as change:
-                told = fields(layer="speed", cut=ledger.committed, generation=ledger.open.id)
-                log.info("planning the micro-batch again: %s", change, extra=told)
+                log.info("planning the micro-batch again: %s", change, extra=self.told())
                 continue
             except Exception as error:
                 if not may_be_a_views(error):
@@ -166,7 +171,7 @@ class SpeedLayer:
         with self.store.write() as txn:
             txn.put_ledger(txn.ledger.quarantine("speed", self._token, failed, time.time()))
         for view, reason in failed.items():
-            log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason)
+            log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason, extra=self.told())
 
 
 class _NotWritten(Exception):

@@ -63,7 +63,7 @@ class SpeedQuery:
             except KafkaFault as fault:
                 if fault.condition != "KAFKA_UNREACHABLE" or not reading:
                     raise
-                log.warning("waiting for Kafka: %s", fault)
+                log.warning("waiting for Kafka: %s", fault, extra=self._layer.told())
                 stopping.wait(_AWAY)
 
     def _topics(self) -> list[str]:

@@ -2,7 +2,8 @@
 
 For each topic and partition a cut holds the next offset, exclusive; a partition that it does not list
 stands at 0. Two cuts are equal when they are the same position, whether or not they list partitions at
-0.
+0. What was archived before a topic moved to another cluster has offsets before the new log's, which may
+be negative.
 """
 
 from __future__ import annotations
@@ -60,8 +61,15 @@ class Cut:
         return all(offset <= self.offset(topic, partition) for partition, offset in end.offsets(topic).items())
 
     def behind(self, topic: str, offsets: int) -> Cut:
-        """The position `offsets` before this one in every partition of a topic, at least 0."""
-        return Cut({topic: {p: max(0, offset - offsets) for p, offset in self.offsets(topic).items()}})
+        """The position `offsets` before this one in every partition of a topic, even where no log begins so early."""
+        return Cut({topic: {p: offset - offsets for p, offset in self.offsets(topic).items()}})
+
+    def shift(self, topic: str, by: Mapping[int, int]) -> Cut:
+        """The position with `by` added to the offsets of a topic's partitions, where the cut lists the topic."""
+        if topic not in self._offsets:
+            return self
+        moved = {p: self.offset(topic, p) + by.get(p, 0) for p in {*self._offsets[topic], *by}}
+        return Cut({**self._offsets, topic: moved})
 
     def least(self, topic: str, other: Cut) -> Cut:
         """The nearer of both, partition by partition of a topic."""
@@ -72,7 +80,7 @@ class Cut:
         merged = {topic: dict(partitions) for topic, partitions in self._offsets.items()}
         for topic, partition, offset in other.partitions():
             mine = merged.setdefault(topic, {})
-            mine[partition] = max(mine.get(partition, 0), offset)
+            mine[partition] = max(mine.get(partition, offset), offset)
         return Cut(merged)
 
     def complete(self, other: Cut) -> Cut:

@@ -100,7 +100,17 @@ class LostLogError(OutsideError):
         ),
         "LOG_REUSED": (
             "{topic} partition {partition}: Kafka's log ends at offset {end}, the master holds offsets up to {known}",
-            "new records would take the places of archived ones: restore its log, or give the source a new topic",
+            "new records would take the places of archived ones: restore its log, or make the topic anew and run "
+            "`tideline recover --rebase`",
+        ),
+        "PARTITIONS_GONE": (
+            "topic {topic} has {found} partitions, what is known of it ends at offset {end} of partition {partition}",
+            "give the new topic as many partitions as the old one had, then run `tideline recover --rebase` again",
+        ),
+        "COPIED_LOG": (
+            "{topic} partition {partition}: the records from offset {begin} on are in the master already",
+            "they would count twice: delete them from the new topic (kafka-delete-records) up to the first that was "
+            "not archived, then run `tideline recover --rebase` again",
         ),
     }
 
@@ -350,7 +360,8 @@ class TopicRecreatedError(ProtocolError):
     texts: ClassVar[Texts] = {
         "TOPIC_RECREATED": (
             "topic {topic} has id {found}, the ledger knows it as {expected}",
-            "it was deleted and created again; give the source another topic, or start a new installation",
+            "it was deleted and created again, or this is another cluster; stop the layers and run "
+            "`tideline recover --rebase`, and what comes there counts on top of what was archived",
         ),
     }
 

@@ -42,6 +42,12 @@ RECOVERY_POINTS = {
     "recover.done": "the ledger is back at the last version",
 }
 """Those of `tideline recover`, which also reaches the batch layer's."""
+REBASE_POINTS = {
+    "rebase.fence": "before a move to new topics takes both fences",
+    "rebase.move": "the offsets in a master are to be moved",
+    "rebase": "the masters are moved, the ledger is not",
+}
+"""Those of `tideline recover --rebase`, which goes on as a recovery."""
 ERASE_POINTS = {
     "erase.register": "before a person's hash is entered",
     "erase.registered": "the hash is in force, nothing is erased yet",

@@ -113,9 +113,10 @@ class Site:
         for name in names:
             self.children[name].stop(0)
 
-    def restart_broker(self) -> None:
-        """Kills the broker, and starts another in its place."""
+    def restart_broker(self, outage: float = 0) -> None:
+        """Kills the broker, and starts another in its place, so many seconds later."""
         self.broker.stop(0)
+        pause(outage)
         self.broker = Broker(self.home, int(self.bootstrap.rpartition(":")[2])).start()
 
     @property

@@ -18,15 +18,19 @@ from tideline.runtime.process import ChildProcess, pause
 
 DEATH = 180.0  # seconds within which a process must have died
 AT_RANDOM = ("speed", "batch", "serve", "kafka", "everything")
+AWAY = "kafka for a minute"
+OUTAGE = 60.0  # seconds
 TWICE = ("speed twice", "batch twice")
 ONCE = ("speed.fence", "speed.start", "archive.rewrite", "archive.rewritten")  # reached once in a process's life
-STRIKES = (*POINTS, *RECOVERY_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE)
+STRIKES = (*POINTS, *RECOVERY_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE, AWAY)
 
 
 def victim(strike: str) -> str:
     """The process that a strike kills."""
     if strike in AT_RANDOM:
         return "all four" if strike == "everything" else strike
+    if strike == AWAY:
+        return "kafka"
     if strike in RECOVERY_POINTS:
         return "recover"
     if strike in ERASE_POINTS:
@@ -55,8 +59,8 @@ class Strikes:
     def _strike(self, name: str, dice: random.Random) -> float:
         if name == "everything":
             return self._everything(dice)
-        if name == "kafka":
-            return self._kafka(dice)
+        if name in ("kafka", AWAY):
+            return self._kafka(dice, OUTAGE if name == AWAY else 0)
         if name in RECOVERY_POINTS:
             return self._recover(name)
         if name in ERASE_POINTS:
@@ -108,11 +112,14 @@ class Strikes:
             site.wait(reached[name], f"{name} is back")
         return time.monotonic() - began
 
-    def _kafka(self, dice: random.Random) -> float:
+    def _kafka(self, dice: random.Random, outage: float) -> float:
         site = self.site
         pause(dice.random() * 3)
         end = site.ledger.committed
-        site.restart_broker()
+        site.restart_broker(outage)
+        for name in LAYERS:
+            if not site.children[name].alive:
+                site.start(name)
         return site.wait(lambda: site.ledger.committed.count_since(end) > site.rate, "events are committed again")
 
     def _everything(self, dice: random.Random) -> float:

@@ -24,5 +24,5 @@ def crash_at(patch: pytest.MonkeyPatch, point: str) -> None:
 
 def do_at(patch: pytest.MonkeyPatch, point: str, action: Callable[[], None]) -> None:
     """Calls `action` each time that a layer reaches `point`."""
-    assert point in {**points.POINTS, **points.RECOVERY_POINTS, **points.ERASE_POINTS}
+    assert point in {**points.POINTS, **points.RECOVERY_POINTS, **points.REBASE_POINTS, **points.ERASE_POINTS}
     patch.setattr(points, "_hook", lambda reached: action() if reached == point else None)

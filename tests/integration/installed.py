@@ -108,12 +108,12 @@ class Speed:
 class Installed:
     """A home with its own topic and store."""
 
-    def __init__(self, spark: SparkSession, bootstrap: str, folder: Path, topic: str) -> None:
+    def __init__(self, spark: SparkSession, bootstrap: str, folder: Path, topic: str, map_size: int = 1 << 30) -> None:
         self.spark = spark
         self.bootstrap = bootstrap
         self.topic = topic
         self.home = Home(folder).prepare()
-        self.store = LmdbStore.open(folder, create=True, map_size=1 << 30)
+        self.store = LmdbStore.open(folder, create=True, map_size=map_size)
         self.batch_layer: BatchLayer
         self.new_batch_layer()
         self.horizon = 1_000_000
@@ -202,6 +202,11 @@ class Installed:
         self.store.close()
         shutil.rmtree(self.home.path / "store")
         self.store = LmdbStore.open(self.home.path, create=True, map_size=1 << 30)
+        self.new_batch_layer()
+
+    def reopen(self) -> None:
+        """After another process had the store."""
+        self.store = LmdbStore.open(self.home.path, map_size=1 << 30)
         self.new_batch_layer()
 
     def new_batch_layer(self) -> None:

@@ -48,7 +48,11 @@ MUTANTS = [
         "        return Cut({**self._offsets, **other._offsets})",
     ),
     Mutant(
-        "a cut advances to the nearer position", 1, "tideline.cut", "= max(mine.get(partition, 0), offset)", "= offset"
+        "a cut advances to the nearer position",
+        1,
+        "tideline.cut",
+        "= max(mine.get(partition, offset), offset)",
+        "= offset",
     ),
     Mutant(
         "a range that comes again is folded again",
@@ -393,9 +397,13 @@ MUTANTS = [
 
 
 def first_seed(mutant: Mutant, seeds: Iterable[int]) -> int | None:
-    """The first of the seeds whose schedule fails with a mutant planted."""
+    """The first of the seeds whose schedule fails with a mutant planted, and with none does not."""
+    return next((seed for seed in seeds if _fails(mutant, seed) and not run(seed).failure), None)
+
+
+def _fails(mutant: Mutant, seed: int) -> bool:
     with planted(mutant):
-        return next((seed for seed in seeds if run(seed).failure), None)
+        return run(seed).failure is not None
 
 
 @contextmanager

@@ -15,6 +15,11 @@ _COLUMNS = ("topic", "partition", "begin", "end", "why", "counted")
 def register(commands: Commands) -> None:
     parser = add_command(commands, "recover", "go on where Kafka has lost records: say which, mark the answers", run)
     add_bootstrap(parser)
+    parser.add_argument(
+        "--rebase",
+        action="store_true",
+        help="the topics were made anew, here or elsewhere, and go on from there",
+    )
     add_output(parser, ("table", "json"))
 
 
@@ -24,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
     with home.lock("up"), kafka_of(home, settings) as bootstrap:
-        losses, report = run_recover(home, settings, bootstrap)
+        losses, report = run_recover(home, settings, bootstrap, args.rebase)
     if args.output == "json":
         print_json({"losses": [loss.to_json() for loss in losses], "run": report})
         return

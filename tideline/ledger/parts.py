@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tideline.cut import Cut
@@ -138,6 +138,11 @@ class Loss:
     end: int
     why: str
     counted: int = 0
+
+    def shift(self, by: Mapping[int, int]) -> Loss:
+        """The same, in the places that a log has to which `by` is added, partition by partition."""
+        offsets = by.get(self.partition, 0)
+        return replace(self, begin=self.begin + offsets, end=self.end + offsets)
 
     def __str__(self) -> str:
         return f"{self.topic} partition {self.partition} offsets [{self.begin}, {self.end}) {self.why}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,20 +24,42 @@ def recover(ledger: Ledger, speed_token: int, batch_token: int, archived: Cut, l
     ledger.check_fence("speed", speed_token)
     ledger.check_fence("batch", batch_token)
     archived = archived.complete(ledger.origin)
-    kept = archived.covers(ledger.version.cut)
-    empty = Version(ledger.version.id + 1, ledger.origin, floors=ledger.version.floors)
-    versions = ledger.versions if kept else (empty,)
-    begin = versions[-1].cut
+    kept = ledger if archived.covers(ledger.version.cut) else _emptied(ledger)
+    begin = kept.version.cut
     opened = Generation(ledger.next_generation, begin, None, ledger.next_definitions)
     return prune(
         replace(
-            ledger,
+            kept,
             committed=begin,
             archived=archived,
-            versions=versions,
-            segments=ledger.segments if kept else {},
             generations=(opened,),
             next_generation=ledger.next_generation + 1,
             losses=merge_losses(ledger.losses, losses),
         )
     )
+
+
+def rebase(
+    ledger: Ledger,
+    speed_token: int,
+    batch_token: int,
+    shifts: Mapping[str, Mapping[int, int]],
+    topic_ids: Mapping[str, str],
+) -> Ledger:
+    """Goes on under topics made anew, once the master has been moved: everything goes back to an origin that moved too.
+
+    `shifts` is what is added to the offsets of each topic's partitions. The holder of both fences alone may do this.
+    Raises FenceError.
+    """
+    origin = ledger.origin
+    for topic, by in shifts.items():
+        origin = origin.shift(topic, by)
+    losses = tuple(loss.shift(shifts.get(loss.topic, {})) for loss in ledger.losses)
+    moved = replace(_emptied(replace(ledger, origin=origin)), topic_ids=topic_ids, losses=losses)
+    return recover(moved, speed_token, batch_token, origin, ())
+
+
+def _emptied(ledger: Ledger) -> Ledger:
+    """With an empty version at the origin alone."""
+    empty = Version(ledger.version.id + 1, ledger.origin, floors=ledger.version.floors)
+    return replace(ledger, versions=(empty,), segments={})

@@ -220,6 +220,15 @@ class Ledger:
     def recover(self, speed_token: int, batch_token: int, archived: Cut, losses: Iterable[Loss]) -> Ledger:
         return recovery.recover(self, speed_token, batch_token, archived, losses)
 
+    def rebase(
+        self,
+        speed_token: int,
+        batch_token: int,
+        shifts: Mapping[str, Mapping[int, int]],
+        topic_ids: Mapping[str, str],
+    ) -> Ledger:
+        return recovery.rebase(self, speed_token, batch_token, shifts, topic_ids)
+
     def expire(self, token: int, keep_versions: int) -> Ledger:
         return handoff.expire(self, token, keep_versions)
 
