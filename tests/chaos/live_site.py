@@ -60,7 +60,7 @@ class Site:
             traffic.start()
             for name in LAYERS:
                 self.start(name)
-            self.wait(lambda: self.ledger.version.id > 0, "the first version")
+            self.wait(lambda: self.ledger.version.id > 0, "the first version", 2 * RECOVERY)
             with self.asker:
                 yield
         finally:

@@ -2,6 +2,10 @@
 
 3,000 events a second, a batch run every two minutes, somebody who asks all the time and adds up each answer. It ends in
 `verify`, and says how fast the memory of each process grew and how large the files became.
+
+Processes live for some minutes and then are killed, so growth is that from one life to the next: of each minute of age
+the least size, compared between lives. Java's heap is bounded by `spark.driver_memory`; here it is taken whole at the
+start, so that what grows is what nothing bounds.
 """
 
 from __future__ import annotations
@@ -10,10 +14,12 @@ import argparse
 import json
 import random
 import shutil
+import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +31,10 @@ from tideline.runtime.process import pause
 SAMPLE = 5.0  # seconds
 LATE = 20 * 60.0  # seconds at the end, over which growth is measured
 GROWTH = 1.0  # MB a minute
+FILES = 500.0  # MB, of all but Kafka's and the master's
+OTHERS = ("kafka", "master")
 KILLS = (*LAYERS, "kafka")
-JAVA = "-XX:ReservedCodeCacheSize=240m"
+JAVA = "-XX:ReservedCodeCacheSize=240m -Xms2g -XX:+AlwaysPreTouch"
 
 
 def anonymous(pid: int) -> dict[str, int]:
@@ -41,13 +49,14 @@ def anonymous(pid: int) -> dict[str, int]:
     return sizes
 
 
-def memory(site: Site) -> Iterator[tuple[str, int]]:
-    """Each process of a site, such as `speed java`, and its bytes."""
+def memory(site: Site) -> Iterator[tuple[str, float, int]]:
+    """Each process of a site, such as `speed java`, when it was started, and its bytes."""
     pids = {name: child.pid for name, child in site.children.items()} | {"kafka": site.broker.pid}
     for layer, pid in pids.items():
         try:
+            started = psutil.Process(pid or 0).create_time()
             for program, size in anonymous(pid or 0).items():
-                yield f"{layer} {program}", size
+                yield f"{layer} {program}", started, size
         except (psutil.Error, OSError):  # it was killed in between
             continue
 
@@ -65,12 +74,35 @@ def files(site: Site) -> dict[str, int]:
     return sizes
 
 
-def slope(points: list[tuple[float, float]]) -> float:
-    """The least-squares slope of (x, y) points."""
-    n = len(points)
-    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+@dataclass(frozen=True)
+class Sample:
+    """The memory of a process: at which minute, in which life, at what age in minutes, MB."""
+
+    minute: float
+    life: float
+    age: float
+    size: float
+
+
+def growth(samples: list[Sample]) -> float:
+    """MB a minute: the least size of each minute of age, regressed on time among lives of the same age.
+
+    Of one life alone it is the plain slope.
+    """
+    least: dict[tuple[float, int], Sample] = {}
+    for sample in samples:
+        place = sample.life, int(sample.age)
+        least[place] = min(sample, least.get(place, sample), key=lambda one: one.size)
+    groups: dict[int, list[Sample]] = {}
+    lives = {life for life, _ in least}
+    for (_, age), sample in least.items():
+        groups.setdefault(age if len(lives) > 1 else 0, []).append(sample)
+    spread = shared = 0.0
+    for group in groups.values():
+        mean_x, mean_y = (statistics.fmean(getattr(one, name) for one in group) for name in ("minute", "size"))
+        spread += sum((one.minute - mean_x) ** 2 for one in group)
+        shared += sum((one.minute - mean_x) * (one.size - mean_y) for one in group)
+    return shared / spread if spread else 0.0
 
 
 class Soak:
@@ -80,17 +112,19 @@ class Soak:
         self.site = site
         self.dice = random.Random(seed)
         self.began = time.monotonic()
-        self.memory: dict[str, list[tuple[float, float]]] = {}
+        self.memory: dict[str, list[Sample]] = {}
         self.files: list[tuple[float, dict[str, int]]] = []
         self.kills: list[tuple[float, str]] = []
+        self.deaths: list[tuple[float, str]] = []
 
     @property
     def minute(self) -> float:
         return (time.monotonic() - self.began) / 60
 
     def sample(self) -> None:
-        for name, size in memory(self.site):
-            self.memory.setdefault(name, []).append((self.minute, size / 1e6))
+        for name, started, size in memory(self.site):
+            sample = Sample(self.minute, started, (time.time() - started) / 60, size / 1e6)
+            self.memory.setdefault(name, []).append(sample)
         self.files.append((self.minute, files(self.site)))
 
     def kill(self) -> None:
@@ -102,11 +136,19 @@ class Soak:
             self.site.stop(name)
             self.site.start(name)
 
+    def supervise(self) -> None:
+        """Starts again what ended by itself, as the speed layer may without a broker."""
+        for name in LAYERS:
+            if not self.site.children[name].alive:
+                self.deaths.append((self.minute, name))
+                self.site.start(name)
+
     def run(self, minutes: float, kill_every: float) -> None:
         """Samples and kills until the time is over, then waits until everything sent is published."""
         next_kill = kill_every
         while self.minute < minutes:
             self.sample()
+            self.supervise()
             if kill_every and self.minute >= next_kill:
                 self.kill()
                 next_kill += kill_every
@@ -117,16 +159,21 @@ class Soak:
     def growth(self) -> dict[str, dict[str, float]]:
         """MB a minute of each process over the last 20 minutes, with its least and most MB in them."""
         begin = self.minute - LATE / 60
-        late = {name: [p for p in points if p[0] >= begin] for name, points in self.memory.items()}
+        late = {name: [one for one in samples if one.minute >= begin] for name, samples in self.memory.items()}
         return {
             name: {
-                "MB a minute": round(slope(points), 2),
-                "least": round(min(size for _, size in points)),
-                "most": round(max(size for _, size in points)),
+                "MB a minute": round(growth(samples), 2),
+                "lives": len({one.life for one in samples}),
+                "least": round(min(one.size for one in samples)),
+                "most": round(max(one.size for one in samples)),
             }
-            for name, points in late.items()
-            if len(points) > 10
+            for name, samples in late.items()
+            if len(samples) > 10
         }
+
+    def others(self) -> float:
+        """The most MB that all files but Kafka's and the master's ever took."""
+        return max(sum(size for name, size in sizes.items() if name not in OTHERS) for _, sizes in self.files) / 1e6
 
     def sizes(self) -> dict[str, dict[str, float]]:
         """MB of each folder of the home: at the end, and the most it ever was."""
@@ -155,24 +202,28 @@ def main() -> int:
         soak = Soak(site, args.seed)
         soak.run(args.minutes, args.kill_every)
         asker, report, ledger = site.asker, site.verify(), site.ledger
-    growth = soak.growth()
+    grown = soak.growth()
     result: dict[str, Any] = {
         "minutes": args.minutes,
         "records": ledger.committed.count_since(ledger.origin),
         "versions": ledger.version.id,
         "kills": len(soak.kills),
+        "ended by themselves": len(soak.deaths),
         "answers": asker.answers,
         "wrong": len(asker.wrong),
         "verified": report.ok,
-        "growth": growth,
+        "growth": grown,
         "files": soak.sizes(),
+        "files but Kafka's and the master's, most": round(soak.others(), 1),
     }
     print(report.to_text())
     print(json.dumps(result, indent=1))
     if args.out:
-        samples = {"memory": soak.memory, "files": soak.files, "kills": soak.kills}
+        memory = {name: [astuple(one) for one in samples] for name, samples in soak.memory.items()}
+        samples = {"memory": memory, "samples of files": soak.files, "killed": soak.kills, "ended": soak.deaths}
         args.out.write_text(json.dumps({**result, **samples}), encoding="utf-8")
-    good = report.ok and not asker.wrong and all(one["MB a minute"] < GROWTH for one in growth.values())
+    steady = all(one["MB a minute"] < GROWTH for one in grown.values()) and soak.others() < FILES
+    good = report.ok and not asker.wrong and steady
     if good:
         shutil.rmtree(folder)
     else:
