@@ -34,7 +34,7 @@ GROWTH = 1.0  # MB a minute
 FILES = 500.0  # MB, of all but Kafka's and the master's
 OTHERS = ("kafka", "master")
 KILLS = (*LAYERS, "kafka")
-JAVA = "-XX:ReservedCodeCacheSize=240m -Xms2g -XX:+AlwaysPreTouch"
+JAVA = "-XX:ReservedCodeCacheSize=240m -XX:InitialRAMPercentage=50 -XX:+AlwaysPreTouch"  # clipped to the heap's bound
 
 
 def anonymous(pid: int) -> dict[str, int]:
