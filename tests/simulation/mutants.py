@@ -290,8 +290,8 @@ MUTANTS = [
         "what is archived again has the number of what was taken back",
         10,
         MASTER,
-        'metadata["branch"] + 1',
-        'metadata["branch"]',
+        '"branch": metadata["branch"] + 1, "end"',
+        '"branch": metadata["branch"], "end"',
     ),
     Mutant(
         "a chunk of the archive is left out",

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from sim_log import Kafka, Message, is_between, repeated, why_dead
+from sim_log import Kafka, Message, dead, is_between, repeated
 from sim_views import MEANINGS
 
 from batch_layer.loading import load_segment, to_merge
@@ -70,8 +70,9 @@ def fold(views: Iterable[ViewDefinition], flagged: Sequence[Flagged]) -> Folded:
 def ids_of(source: SourceDefinition, messages: Iterable[Message]) -> list[Ids]:
     """The hashed ids of the events among messages, by partition."""
     found: dict[int, list[Message]] = {}
+    why = dead(source)
     for message in messages:
-        if why_dead(source, message) is None:
+        if why(message) is None:
             found.setdefault(message.partition, []).append(message)
     return [
         (
@@ -148,7 +149,8 @@ class SimFolder:
         recent = self._recent.find(source, ledger)
         again = recent.flag(ids_of(source, found)) if recent else []
         flags = {(partition, offset) for partition, offsets in again for offset in offsets.tolist()}
-        return fold(plan.views, [(m, why_dead(source, m), (m.partition, m.offset) in flags) for m in found])
+        why = dead(source)
+        return fold(plan.views, [(m, why(m), (m.partition, m.offset) in flags) for m in found])
 
     def committed(self) -> None:
         self._recent.committed()
@@ -178,7 +180,8 @@ class SimTable:
         read = self.kafka.read(self.topic, begin, end)
         before = self.versions[-1].rows if self.versions else []
         again = repeated(self.source, sorted([*(m for m, _, _ in before), *read], key=_place))
-        kept = [(m, why_dead(self.source, m), m in again) for m in read if m != self.disk.lost]
+        why = dead(self.source)
+        kept = [(m, why(m), m in again) for m in read if m != self.disk.lost]
         check()
         reach("archive.write")
         once = [(v.metadata["begin"], v.metadata["branch"]) for v in self.versions if not v.metadata.get("rewritten")]
@@ -199,7 +202,8 @@ class SimTable:
         newest = self.versions[-1]
         messages = sorted((m for m, _, _ in newest.rows), key=_place)
         again = repeated(self.source, messages)
-        rows = [(m, why_dead(self.source, m), m in again) for m in messages]
+        why = dead(self.source)
+        rows = [(m, why(m), m in again) for m in messages]
         kept = {"end": newest.metadata["end"], "records": len(rows), "rewritten": True}
         self.versions.append(Version({**metadata, **kept}, rows))
         return len(rows)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from tideline.cut import Cut
 from tideline.errors import OutsideError
@@ -24,7 +27,7 @@ class Message:
     time: int
     junk: bool
 
-    @property
+    @cached_property
     def checksum(self) -> int:
         """A hash of place and content, the same in every process."""
         content = f"{self.offset} {self.id} {self.key} {self.value} {self.time} {self.junk}"
@@ -98,7 +101,15 @@ class Kafka:
 
 def between(topic: Topic, name: str, begin: Cut, end: Cut) -> list[Message]:
     """The messages of [begin, end), in the order of partition and offset."""
-    return [m for messages in topic.messages for m in messages if is_between(m, name, begin, end)]
+    found: list[Message] = []
+    for partition, messages in enumerate(topic.messages):
+        first, last = (bisect_left(messages, cut.offset(name, partition), key=_offset) for cut in (begin, end))
+        found += messages[first:last]
+    return found
+
+
+def _offset(message: Message) -> int:
+    return message.offset
 
 
 def is_between(message: Message, topic: str, begin: Cut, end: Cut) -> bool:
@@ -106,21 +117,25 @@ def is_between(message: Message, topic: str, begin: Cut, end: Cut) -> bool:
     return begin.offset(topic, message.partition) <= message.offset < end.offset(topic, message.partition)
 
 
-def why_dead(source: SourceDefinition, message: Message) -> str | None:
-    """Why a message is no event of a source; None where it is one."""
-    if message.junk:
-        return "not JSON"
-    if source.column("x").type.name == "int" and abs(message.value) > NARROW:
-        return "x: not a value of type int"
-    return None
+def dead(source: SourceDefinition) -> Callable[[Message], str | None]:
+    """What says why a message is no event of a source; None where it is one."""
+    widest = NARROW if source.column("x").type.name == "int" else math.inf
+
+    def why(message: Message) -> str | None:
+        if message.junk:
+            return "not JSON"
+        return "x: not a value of type int" if abs(message.value) > widest else None
+
+    return why
 
 
 def repeated(source: SourceDefinition, messages: Iterable[Message]) -> set[Message]:
     """The events whose id an event before them has, at most `horizon` offsets earlier in their partition."""
     found: set[Message] = set()
     last: dict[tuple[int, str], int] = {}
+    why = dead(source)
     for message in messages if source.event_id else ():
-        if why_dead(source, message) is None:
+        if why(message) is None:
             before = last.get((message.partition, message.id))
             if before is not None and message.offset - before <= source.horizon:
                 found.add(message)
@@ -130,5 +145,5 @@ def repeated(source: SourceDefinition, messages: Iterable[Message]) -> set[Messa
 
 def events(source: SourceDefinition, messages: list[Message]) -> Iterator[Message]:
     """The messages that count. They must begin where the topic's history does."""
-    again = repeated(source, messages)
-    return (m for m in messages if why_dead(source, m) is None and m not in again)
+    again, why = repeated(source, messages), dead(source)
+    return (m for m in messages if why(m) is None and m not in again)

@@ -145,9 +145,9 @@ def step(world: World, kind: int) -> None:
 def break_off(world: World) -> None:
     """What is gone outside is recovered from, and the recovery broken off, anywhere and some times over."""
     world.kill_all()
-    for _ in range(world.draw(4)):
+    for _ in range(world.draw(6)):
         world.mend()
-        for _ in range(world.draw(16)):
+        for _ in range(world.draw(9)):
             for process in world.processes[:1]:
                 world.resume(process)
             world.judge.check(world.store.state)

@@ -40,7 +40,10 @@ def main() -> int:
 
 def _mutants(pool: ProcessPoolExecutor, seeds: range) -> int:
     began = time.monotonic()
-    found = list(pool.map(first_seed, MUTANTS, [seeds] * len(MUTANTS)))
+    found: list[int | None] = []
+    for mutant, seed in zip(MUTANTS, pool.map(first_seed, MUTANTS, [seeds] * len(MUTANTS)), strict=True):
+        found.append(seed)
+        print(f"{mutant.name}: {seed}", file=sys.stderr, flush=True)
     rows = [
         (mutant.invariant, mutant.name, f"`{mutant.module.replace('.', '/')}.py`", "never" if seed is None else seed)
         for mutant, seed in sorted(zip(MUTANTS, found, strict=True), key=lambda pair: pair[0].invariant)
