@@ -105,7 +105,8 @@ def erase(home: Home, spark: SparkSession, bootstrap: str, source: str, ids: Seq
 
 
 def clear(home: Home, ids: Sequence[Id], evidence: Evidence) -> Evidence:
-    """Removes scratch files and the lines of logs that hold an id, then looks into every file outside Kafka.
+    """Removes scratch files, stores that were moved away and the lines of logs that hold an id; then looks into every
+    file outside Kafka.
 
     No process of the home may run any more, nor a Spark session of this one.
     """
@@ -114,6 +115,8 @@ def clear(home: Home, ids: Sequence[Id], evidence: Evidence) -> Evidence:
     with unused(home.path):
         for path in home.tmp.iterdir() if home.tmp.is_dir() else ():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in home.path.glob("store.damaged*"):  # that a rebuild moved away
+            shutil.rmtree(path)
         lines = 0
         for path in [path for path in home.run.rglob("*") if path.is_file() and holds(path, patterns)]:
             lines += drop_lines(path, patterns)

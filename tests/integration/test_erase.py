@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import random
+import shutil
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -220,6 +221,7 @@ def test_ten_people_are_gone_from_every_file_and_answer_and_do_not_come_back(sho
     (home.logs / "speed.log").write_bytes(b"began\nfailed on " + ids[0].encode() + b"\nended\n")
     (home.tmp / "speed-1").mkdir()
     (home.tmp / "speed-1" / "scratch").write_text(ids[1])
+    shutil.copytree(home.store, home.path / "store.damaged")
     before = holding(home, ids)
     assert all({"master", "batch", "store"} <= {p.relative_to(home.path).parts[0] for p in before[i]} for i in ids)
     assert shop.wrong([]) == []

@@ -53,7 +53,7 @@ def test_a_reader_that_holds_its_snapshot_is_named_and_its_answers_stay(installe
 def test_a_store_that_outgrows_its_map_loses_nothing_and_goes_on_with_a_larger_one(
     spark: SparkSession, kafka: str, topic_name: str, tmp_path: Path
 ) -> None:
-    installed = Installed(spark, kafka, tmp_path / "home", topic_name, map_size=2 << 20)
+    installed = Installed(spark, kafka, tmp_path / "home", topic_name, map_size=1 << 19)
     source = make_source(topic_name)
     installed.apply(*few_views(source), View("ids", source=source, key="id", measures={"lines": Count()}))
     installed.send(make_events(500, 1))

@@ -22,7 +22,8 @@ from sim_run import run
 class Mutant:
     """`old` stands once in the module; `invariant` is its number in docs/protocol.md.
 
-    `without` names mutants that are planted with it: rules that would keep its fault from showing.
+    `without` names mutants that are planted with it: rules that would keep its fault from showing. `seed` is one that
+    finds it, where to look first.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Mutant:
     old: str
     new: str
     without: tuple[str, ...] = ()
+    seed: int = 0
 
 
 SPEED, HANDOFF, STATE = "tideline.ledger.speed", "tideline.ledger.handoff", "tideline.ledger.state"

@@ -16,6 +16,7 @@ from tideline.types import Column, parse_schema, parse_type
 BIGINT, STRING = parse_type("bigint"), parse_type("string")
 KEY = (Column("k", STRING),)
 WIDTH = 10
+BREAKING = -8  # the value on which a view cannot be folded
 REJECTED = 7  # the value that the expressions of some views fail on
 
 
@@ -101,14 +102,14 @@ MEANINGS = {
         _meaning("w2", WIDE_T, {"n": Count(), "first": First("x")}, key=()),
         _meaning("y1", NARROW_T, {"n": Count()}, bucket=WIDTH, keep=2 * WIDTH),
         _meaning("z1", NARROW_T, {"n": Count()}, key=()),
-        _meaning("z2", NARROW_T, {"sum": Sum("x")}, key=(), breaks_on=-8),
+        _meaning("z2", NARROW_T, {"sum": Sum("x")}, key=(), breaks_on=BREAKING),
         _meaning("x1", U, {"sum": Sum("x")}),
     )
 }
 CATALOGS = [
-    ("v1", "w1"),
-    ("v2", "w1", "x1"),
-    ("v3", "y1", "z1"),
+    ("v1", "w1", "y1"),
+    ("v2", "w1", "x1", "y1 for longer"),
+    ("v3", "y1", "z1", "z2"),
     ("v4", "w2", "x1"),
     ("v1", "w1", "y1 for longer", "x1", "z2"),
     ("w2",),

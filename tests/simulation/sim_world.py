@@ -16,7 +16,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from sim_judge import Judge, Wrong
 from sim_layers import Disk, SimEngine, SimFolder
 from sim_log import Kafka, Message
-from sim_views import CATALOGS, views
+from sim_views import BREAKING, CATALOGS, views
 
 from batch_layer.recover import recover
 from batch_layer.run import RETRIES, BatchLayer
@@ -297,13 +297,13 @@ class World:
                 raise
         self.changes = self.changes[0] + 1, self.changes[1]
 
-    def produce(self, count: int) -> None:
-        """Some messages: repeats, dead letters, late ones, offsets that hold nothing."""
+    def produce(self, count: int, values: tuple[int, ...] = ()) -> None:
+        """Some messages: repeats, dead letters, late ones, offsets that hold nothing; `values` among theirs."""
         for _ in range(count):
             name = "tttu"[self.draw(4)]
             topic = self.kafka.topics[name]
             partition = self.draw(len(topic.ends))
-            value = (self.draw(19) - 9, self.draw(19) - 9, 7, 500)[self.draw(4)]
+            value = (self.draw(19) - 9, self.draw(19) - 9, 7, 500, *values)[self.draw(4 + len(values))]
             sent = sum(map(len, topic.messages))
             number = max(0, sent - self.draw(12)) if self.draw(5) == 0 else sent
             topic.append(
@@ -336,8 +336,10 @@ class World:
         return self.kafka.starts(["t"]).least("t", safe) != self.kafka.starts(["t"])
 
     def recreate_topic(self) -> None:
+        """The topic is deleted, made again under its name, and filled with what some views fail on."""
         self.kafka.recreate("t")
         self.fault = "recreated"
+        self.produce(100 + self.draw(100), (BREAKING,) * 4)
 
     def lose_record(self) -> None:
         """The archive is about to lose a record that the speed layer has counted; one whose id nobody will look for."""

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+from pathlib import Path
 
 import pytest
 from mutants import MUTANTS, Mutant, first_seed, planted
@@ -48,7 +50,15 @@ def test_a_seed_is_the_same_schedule_each_time() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_planted_fault_is_found(mutant: Mutant) -> None:
-    assert first_seed(mutant, range(1000)) is not None
+    assert first_seed(mutant, (mutant.seed, *range(1000))) is not None
+
+
+def test_the_page_lists_every_planted_fault_as_found() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text("utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \| ", line)]
+    assert sorted(row[1] for row in rows) == sorted(mutant.name for mutant in MUTANTS)
+    assert all(row[0] == str(mutant.invariant) for row in rows for mutant in MUTANTS if row[1] == mutant.name)
+    assert all(int(row[3]) < 1000 for row in rows)
 
 
 def test_each_invariant_has_two_planted_faults_or_more() -> None:
