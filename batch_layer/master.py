@@ -6,7 +6,7 @@ The table's own log is the truth of the archived cut (invariant 4): each commit 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from batch_layer.parts import MasterTable
@@ -41,18 +41,43 @@ class Master:
         """Whether all that was committed after `known` was decoded as the source is declared now.
 
         Pins the version that was looked at: another process, which believes that the table is its own, may go on
-        writing to it, and what it writes is found here by the next run.
+        writing to it, and what it writes is found here by the next run. Raises ProtocolError ARCHIVE_TORN where ranges
+        do not join on, as when such a process wrote to a table that a recovery had put back meanwhile.
         """
-        for number, (version, metadata) in enumerate(self.table.commits()):
-            if not number:
-                self.table.pin(version)
-            if "end" not in metadata:
-                continue
+        for version, _ in self.table.commits():
+            self.table.pin(version)
+            break
+        self._head()
+        for number, (_, metadata, joins) in enumerate(self._ranges()):
+            if not joins:
+                begin, end = Cut.from_json(metadata["begin"]), Cut.from_json(metadata["end"])
+                raise ProtocolError(
+                    "ARCHIVE_TORN",
+                    f"the master of {self.source.name} holds {begin} to {end}, which does not follow what is before it",
+                    "two processes wrote to it: let one go on, and run `tideline recover`",
+                    source=self.source.name,
+                )
             if metadata["source"] != self.source.fingerprint:
                 return False
-            if metadata["begin"] == self.origin.to_json() or known.covers(Cut.from_json(metadata["end"])):
+            if self._is_whole(metadata) or (number and known.covers(Cut.from_json(metadata["end"]))):
                 break
         return True
+
+    def _ranges(self) -> Iterator[tuple[int, Mapping[str, Any], bool]]:
+        """Version and metadata of the commits that hold a range, newest first, and whether each joins on."""
+        newer: tuple[int, Mapping[str, Any]] | None = None
+        for version, metadata in self.table.commits():
+            if "end" in metadata:
+                if newer:
+                    begin, end = newer[1]["begin"], metadata["end"]
+                    yield *newer, self._is_whole(newer[1]) or Cut.from_json(begin) == Cut.from_json(end)
+                newer = version, metadata
+        if newer:
+            yield *newer, True
+
+    def _is_whole(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a commit is all of the table from its origin on."""
+        return bool(metadata["begin"] == self.origin.to_json())
 
     def _newest(self) -> Mapping[str, Any]:
         return next((metadata for _, metadata in self.table.commits() if "end" in metadata), {})
@@ -116,9 +141,13 @@ class Master:
         self.table.skip({**self._metadata(begin), "end": end.to_json(), "records": 0, "losses": losses})
 
     def restore(self, cut: Cut, starts: Cut) -> None:
-        """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again."""
+        """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again.
+
+        What does not join on is taken back in any case.
+        """
         version, end = self._before(cut)
-        if end == self.archived or not end.covers(starts.restrict([self.topic])):
+        torn = not all(joins for _, _, joins in self._ranges())
+        if not torn and (end == self.archived or not end.covers(starts.restrict([self.topic]))):
             return
         reach("archive.restore")
         metadata = self._metadata(self.origin)
@@ -126,10 +155,12 @@ class Master:
         self.table.restore(version, {**metadata, **changed})
 
     def _before(self, cut: Cut) -> tuple[int | None, Cut]:
-        """The newest commit that holds nothing after `cut`, and where it ends."""
-        for version, metadata in self.table.commits():
-            if "end" in metadata and cut.covers(end := Cut.from_json(metadata["end"])):
+        """The newest commit that holds nothing after `cut`, and joins on; and where it ends."""
+        for version, metadata, joins in self._ranges():
+            if joins and cut.covers(end := Cut.from_json(metadata["end"])):
                 return version, end
+            if "shift" in metadata:  # what is before it has other places
+                break
         return None, self.origin
 
     def _declared(self, version: int | None) -> str:

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from sim_judge import Wrong
 from sim_views import CATALOGS
-from sim_world import World
+from sim_world import MENDABLE, World
 
 import batch_layer.run
 import speed_layer.layer
@@ -94,6 +94,15 @@ def _stall(world: World) -> None:
         world.start(process.name, locked=False)
 
 
+def _oversleep(world: World) -> None:
+    """A batch layer that has published stands still, and expires what it replaced while another one is at work."""
+    for process in world.processes:
+        if process.at in ("publish.done", "expire") and not process.sleeps:
+            process.sleeps = 20 + world.draw(60)
+            world.start("batch", locked=False)
+            world.produce(3)
+
+
 def _kill(world: World) -> None:
     if world.processes:
         world.kill(world.processes[world.draw(len(world.processes))])
@@ -127,7 +136,8 @@ STEPS: dict[Callable[[World], None], int] = {
 }
 EVENTS: dict[Callable[[World], None], int] = {
     _kill: 60,
-    _stall: 60,
+    _stall: 30,
+    _oversleep: 60,
     lambda world: world.apply(world.draw(2 * len(CATALOGS))): 40,
     _cut_power: 15,
     _start_another: 30,
@@ -138,7 +148,7 @@ EVENTS: dict[Callable[[World], None], int] = {
     _break: 3,
     World.mend: 10,
 }
-ENDS = (_kill, _stall, _cut_power, _start_another)
+ENDS = (_kill, _stall, _oversleep, _cut_power, _start_another)
 
 
 def weights(draw: Callable[[int], int]) -> list[int]:
@@ -194,6 +204,8 @@ def settle(world: World) -> None:
         at_end = ledger.committed == world.kafka.end(ledger.topic_ids)
         if ledger.settled and at_end and ledger.archived.covers(ledger.committed):
             return
+        if world.fault in MENDABLE and not any(process.name == "recover" for process in world.processes):
+            world.mend()
         world.start("speed")
         if not at_end or number % 3:
             world.start("batch")

@@ -40,6 +40,7 @@ from tideline.stores.base import WriteTransaction, is_commit
 from tideline.stores.memory import MemorySnapshot, MemoryStore
 
 KEEP_VERSIONS = 3
+MENDABLE = ("overtaken", "lost", "swapped", "torn")  # faults that `tideline recover` goes on after
 
 
 class SimStore(MemoryStore):
@@ -118,6 +119,7 @@ class World:
     refused: Counter[str] = field(default_factory=Counter)
     fault: str | None = None
     mending: bool = False
+    recoveries: int = 0
     calm: bool = False
     changes: tuple[int, int] = (0, 0)
     catalogs: tuple[int, int] = (0, 0)
@@ -210,6 +212,7 @@ class World:
         """What somebody runs who has seen that a part of the log is gone."""
         process.knows = *self.changes, self.ledger.fences["speed"]
         self.mending = True
+        self.recoveries += 1
         engine = SimEngine(self.kafka, self.disk, self.store)
         recover(self.store, engine)
         BatchLayer(self.store, self, engine, KEEP_VERSIONS).run()
@@ -217,7 +220,7 @@ class World:
 
     def mend(self) -> None:
         """Somebody stops all that holds a lock, and recovers, where that helps."""
-        if self.fault in ("overtaken", "lost", "swapped"):
+        if self.fault in MENDABLE:
             for process in list(self.processes):
                 if process.locked:
                     self.kill(process, "end")
@@ -237,6 +240,8 @@ class World:
             allowed += (ChecksumError,)
         if self.mending:  # a recovery that was cut off is to be run again
             allowed += (ChecksumError, LostLogError)
+        if self.recoveries and self.ledger.fences["speed"] > process.knows[2] + 1:  # the cut fell under a zombie
+            allowed += (GapError,)
         expiries = self.changes[1]
         if process.knows[0] != self.redefined:
             allowed += (DefinitionSetError, MissingViewError)
@@ -245,8 +250,12 @@ class World:
         if self.ledger.fences["speed"] - process.knows[2] > RETRIES:  # others took it during each attempt
             allowed += (DefinitionSetError,)
         # A batch layer that believes the lock its own, beside a recovery that has just taken back what was archived.
-        falls = self.mending and isinstance(error, TidelineError) and error.condition == "CUT_FALLS"
-        if not isinstance(error, allowed) and not falls:
+        condition = error.condition if isinstance(error, TidelineError) else None
+        falls = self.mending and condition == "CUT_FALLS"
+        torn = self.recoveries > 0 and condition == "ARCHIVE_TORN"
+        if torn:
+            self.fault = self.fault or "torn"
+        if not isinstance(error, allowed) and not falls and not torn:
             raise Wrong(f"{process.name} at {process.at}: {type(error).__name__}: {error}") from error
         self.refused[getattr(error, "condition", type(error).__name__)] += 1
 
