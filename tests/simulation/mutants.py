@@ -48,6 +48,7 @@ MUTANTS = [
         "tideline.cut",
         "        return Cut({**other._offsets, **self._offsets})",
         "        return Cut({**self._offsets, **other._offsets})",
+        seed=13,
     ),
     Mutant(
         "a cut advances to the nearer position",
@@ -63,6 +64,7 @@ MUTANTS = [
         "    return ledger.committed, ledger.committed.advance(end)",
         "    return begin.complete(ledger.origin), ledger.committed.advance(end)",
         without=("a commit may begin anywhere",),
+        seed=93,
     ),
     Mutant(
         "a commit may begin anywhere",
@@ -87,7 +89,7 @@ MUTANTS = [
         '        reach("speed.commit")\n        with self.store.write() as txn:\n            txn.put_ledger(after)\n'
         "        return written",
     ),
-    Mutant("a gap is passed over", 2, SPEED, "        if found > offset:\n", "        if False:\n"),
+    Mutant("a gap is passed over", 2, SPEED, "        if found > offset:\n", "        if False:\n", seed=9),
     Mutant(
         "a seal keeps the old definitions",
         3,
@@ -172,6 +174,7 @@ MUTANTS = [
         REGISTRY,
         "        if found != expected:\n",
         "        if False:\n",
+        seed=1,
     ),
     Mutant(
         "checksums are not compared",
@@ -179,6 +182,7 @@ MUTANTS = [
         HANDOFF,
         "            if (want.records, want.checksum) != (have.records, have.checksum):\n",
         "            if False:\n",
+        seed=34,
     ),
     Mutant(
         "segments need not tile",
@@ -187,6 +191,7 @@ MUTANTS = [
         "        check_tiling(ledger, fingerprint, [_segment(segments, id) for id in ids], cut)\n    check_log",
         "        pass\n    check_log",
         without=("a segment replaces nothing that it was merged from",),
+        seed=2,
     ),
     Mutant(
         "a segment replaces nothing that it was merged from",
@@ -194,6 +199,7 @@ MUTANTS = [
         RUN,
         " if segment.id not in built.replaces]",
         "]",
+        seed=2,
     ),
     Mutant(
         "a commit may carry other definitions",
@@ -201,6 +207,7 @@ MUTANTS = [
         SPEED,
         "    if found != generation.definitions:\n",
         "    if False:\n",
+        seed=1,
     ),
     Mutant(
         "a former source declaration is forgotten",
@@ -222,6 +229,7 @@ MUTANTS = [
         RUN,
         "if redecode or not master.is_current(ledger.archived)]",
         "if redecode]",
+        seed=1,
     ),
     Mutant(
         "an old fence is as good as a new one",
@@ -237,6 +245,7 @@ MUTANTS = [
         RUN,
         '            txn.ledger.check_fence("batch", self._token)  # another run may be loading\n',
         "",
+        seed=50,
     ),
     Mutant(
         "a batch run overtakes without taking the speed layer's fence",
@@ -244,6 +253,7 @@ MUTANTS = [
         RUN,
         '            ledger, token = txn.ledger.take_fence("speed")\n',
         '            ledger, token = txn.ledger, txn.ledger.fences["speed"]\n',
+        seed=33,
     ),
     Mutant(
         "overtaking does not check what the speed layer committed meanwhile",
@@ -251,6 +261,7 @@ MUTANTS = [
         SPEED,
         '    ledger.check_fence("speed", token)\n    end = end.complete(ledger.origin)\n    if not end.covers',
         "    end = end.complete(ledger.origin)\n    if not end.covers",
+        seed=4,
     ),
     Mutant(
         "a recovery leaves the fences with those who have them",
@@ -259,6 +270,7 @@ MUTANTS = [
         '        fenced, speed = txn.ledger.take_fence("speed")\n        ledger, batch = fenced.take_fence("batch")\n',
         '        ledger, speed, batch = txn.ledger, txn.ledger.fences["speed"], txn.ledger.fences["batch"]\n',
         without=("a commit may begin anywhere",),
+        seed=274,
     ),
     Mutant(
         "a recovery keeps the open generation",
@@ -266,6 +278,7 @@ MUTANTS = [
         RECOVERY,
         "generations=(opened,)",
         "generations=(replace(ledger.open, begin=begin),)",
+        seed=7,
     ),
     Mutant(
         "a recovery does not say what is lost",
@@ -273,6 +286,7 @@ MUTANTS = [
         RECOVERY,
         "losses=merge_losses(ledger.losses, losses)",
         "losses=ledger.losses",
+        seed=15,
     ),
     Mutant(
         "a publish does not say what the archive lacks",
@@ -280,6 +294,7 @@ MUTANTS = [
         RUN,
         "                losses=computed.losses,\n",
         "",
+        seed=1918,
     ),
     Mutant(
         "a recovery leaves in the master what it may have wrong",
@@ -287,6 +302,7 @@ MUTANTS = [
         RECOVER,
         "        master.restore(ledger.version.cut, starts)\n",
         "",
+        seed=97,
     ),
     Mutant(
         "what is archived again has the number of what was taken back",
@@ -294,6 +310,7 @@ MUTANTS = [
         MASTER,
         '"branch": metadata["branch"] + 1, "end"',
         '"branch": metadata["branch"], "end"',
+        seed=15,
     ),
     Mutant(
         "a chunk of the archive is left out",
@@ -322,6 +339,7 @@ MUTANTS = [
         LAYER,
         "            self.folder.committed()\n",
         "",
+        seed=1,
     ),
     Mutant(
         "ids of a source that is no longer folded are kept",
@@ -329,6 +347,7 @@ MUTANTS = [
         "speed_layer.recent",
         " for source, index in self._indexes.items() if source in sources}",
         " for source, index in self._indexes.items()}",
+        seed=67,
     ),
     Mutant(
         "a floor falls",
@@ -337,6 +356,7 @@ MUTANTS = [
         "        floors[fingerprint] = max(floor, floors.get(fingerprint, floor))\n",
         "        pass\n",
         without=("a run computes floors anew",),
+        seed=1,
     ),
     Mutant(
         "a run computes floors anew",
@@ -345,6 +365,7 @@ MUTANTS = [
         "    return floor if before is None else max(floor, before)",
         "    return floor",
         without=("a floor falls",),
+        seed=1,
     ),
     Mutant(
         "a run forgets the rejects before it",
@@ -352,6 +373,7 @@ MUTANTS = [
         RUN,
         "computed.rejects = add_counts(computed.rejects, folded.rejects)",
         "computed.rejects = {**computed.rejects, **folded.rejects}",
+        seed=2,
     ),
     Mutant(
         "what is quarantined is folded on",
@@ -359,6 +381,7 @@ MUTANTS = [
         REGISTRY,
         "definitions=tuple(f for f in generation.definitions if f not in out)",
         "definitions=generation.definitions",
+        seed=28,
     ),
     Mutant(
         "a topic made anew may quarantine a view",
@@ -366,6 +389,7 @@ MUTANTS = [
         LAYER,
         "                self.check_topics(ledger)\n                with contextlib",
         "                with contextlib",
+        seed=975,
     ),
     Mutant(
         "a publish is no more durable than a commit",
@@ -380,6 +404,7 @@ MUTANTS = [
         BASE,
         "        ledger.wanted,\n",
         "",
+        seed=16,
     ),
     Mutant(
         "a segment's number is no more durable than a commit",
@@ -387,6 +412,7 @@ MUTANTS = [
         BASE,
         "        ledger.next_segment,\n",
         "",
+        seed=133,
     ),
     Mutant(
         "a segment is published before it is loaded whole",

@@ -146,7 +146,7 @@ EVENTS: dict[Callable[[World], None], int] = {
     _add_partition: 20,
     World.read: 20,
     _break: 3,
-    World.mend: 10,
+    World.mend: 40,
 }
 ENDS = (_kill, _stall, _oversleep, _cut_power, _start_another)
 
@@ -171,7 +171,7 @@ def step(world: World, kind: int) -> None:
 def break_off(world: World) -> None:
     """What is gone outside is recovered from, and the recovery broken off, anywhere and some times over.
 
-    It may be that somebody then starts the batch layer, before the recovery is run again.
+    Somebody then starts the batch layer, before the recovery is run again.
     """
     world.kill_all()
     for _ in range(world.draw(6)):
@@ -181,7 +181,7 @@ def break_off(world: World) -> None:
             _kill(world)
         else:
             world.cut_power(1)
-    if world.mending and world.draw(2):
+    if world.mending:
         world.start("batch")
         _run_first(world, 60)
         world.kill_all()
