@@ -28,10 +28,15 @@ class Commit:
 
 
 def commits(table: Path) -> Iterator[Commit]:
-    """A table's commits, newest first, as far back as its log reaches; none where there is no table."""
+    """A table's commits, newest first, as far back as its log reaches; none where there is no table.
+
+    Raises OutsideError DELTA_LOG_DAMAGED where an entry cannot be read, or is missing between two others.
+    """
     folder = table / "_delta_log"
     names = sorted((name for name in (os.listdir(folder) if folder.is_dir() else ()) if _is_commit(name)), reverse=True)
-    for name in names:
+    for newer, name in zip((None, *names), names, strict=False):
+        if newer and int(newer[:-5]) != int(name[:-5]) + 1:
+            raise _damaged(folder / f"{int(newer[:-5]) - 1:020d}.json", "is missing")
         yield _read(table, folder / name)
 
 
@@ -62,14 +67,18 @@ def _read(table: Path, path: Path) -> Commit:
             if "commitInfo" in action:
                 metadata = _checked(json.loads(action["commitInfo"].get("userMetadata") or "{}"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise OutsideError(
-            "DELTA_LOG_DAMAGED",
-            f"the Delta log entry {path} cannot be read: {error}",
-            "stop everything on this home, put it back, or move the table away: segments come back with "
-            "`tideline batch --full`, a master as far as Kafka holds it with `tideline rebuild --catalog FILE`",
-            path=str(path),
-        ) from error
+        raise _damaged(path, f"cannot be read: {error}") from error
     return Commit(int(path.stem), metadata, tuple(files))
+
+
+def _damaged(entry: Path, how: str) -> OutsideError:
+    return OutsideError(
+        "DELTA_LOG_DAMAGED",
+        f"the Delta log entry {entry} {how}",
+        "stop everything on this home, put it back, or move the table away: segments come back with "
+        "`tideline batch --full`, a master as far as Kafka holds it with `tideline rebuild --catalog FILE`",
+        path=str(entry),
+    )
 
 
 def metadata_text(metadata: Mapping[str, Any]) -> str:
