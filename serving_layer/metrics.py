@@ -15,6 +15,7 @@ from serving_layer.status import LAYERS, freshness, layer_status, views_waiting
 from tideline import __version__
 from tideline.cut import Cut
 from tideline.ledger import Ledger, LogStats, add_counts
+from tideline.retention import count_deleted
 from tideline.runtime.home import Home
 
 PLACE = ("topic", "partition")
@@ -144,7 +145,8 @@ def _kafka(out: Exposition, ledger: Ledger, seen: Seen) -> None:
         needed = min(ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition))
         out.add("tideline_log_start_offset", start, topic, partition)
         out.add("tideline_retention_margin_offsets", needed - start, topic, partition)
-        out.add("tideline_retention_deleted_offsets", start - ledger.origin.offset(topic, partition), topic, partition)
+        deleted = count_deleted(ledger.origin.offset(topic, partition), start)
+        out.add("tideline_retention_deleted_offsets", deleted, topic, partition)
     for topic in held.ends.topics():
         out.add("tideline_lag_seconds", seen.age(topic, ledger.committed), topic)
 

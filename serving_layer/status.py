@@ -9,6 +9,7 @@ from typing import Any
 from serving_layer.kafka import Held, bootstrap_of
 from tideline.cut import Cut
 from tideline.ledger import Generation, Ledger, Log, add_counts
+from tideline.retention import count_deleted
 from tideline.runtime.home import Home, process_alive
 
 __all__ = ["bootstrap_of", "lag", "margin", "quarantined", "read_status"]
@@ -117,7 +118,7 @@ def margin(starts: Cut, ledger: Ledger) -> Json | None:
     found = [
         {
             "offsets": min(ledger.archived.offset(topic, partition), ledger.committed.offset(topic, partition)) - start,
-            "deleted": start - ledger.origin.offset(topic, partition),
+            "deleted": count_deleted(ledger.origin.offset(topic, partition), start),
             "topic": topic,
             "partition": partition,
         }

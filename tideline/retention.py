@@ -17,6 +17,11 @@ def check_held(topic: str, begin: Cut, end: Cut, starts: Cut, ends: Cut) -> None
         check_end(topic, partition, stop, ends)
 
 
+def count_deleted(origin: int, start: int) -> int:
+    """Offsets that Kafka has let go since the origin, which lies below 0 where the topic was made anew since."""
+    return start - max(origin, 0)
+
+
 def check_end(topic: str, partition: int, known: int, ends: Cut) -> None:
     """Raises LostLogError where a partition's log ends before an offset that was read already."""
     if (end := ends.offset(topic, partition)) < known:

@@ -1,6 +1,6 @@
 """Kills real processes at every named point under traffic, and verifies after each: `scripts/chaos`.
 
-One installation lives through all of it. For each point the process that stands there is started so that it kills
+One installation lives through each run. For each point the process that stands there is started so that it kills
 itself as it reaches it, then started again as a supervisor would. Every answer that somebody gets over HTTP meanwhile
 must add up; all views are recomputed and compared while the process is dead and once it is back. Recovery is the time
 from the start that follows until what had been sent when it died is committed (the speed layer, the broker), published
@@ -18,45 +18,55 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
-RATE = 200
+RATE = 200  # events a second
 
 
 def main() -> int:
     args = _arguments()
     turn = args.first % len(args.only)
-    wanted = [(run, name) for run in range(args.runs) for name in (*args.only[turn:], *args.only[:turn])]
+    names = (*args.only[turn:], *args.only[:turn])
     lines = args.out.read_text("utf-8").splitlines() if args.out and args.out.exists() else []
     results = [json.loads(line) for line in lines]
     done = {(result["run"], result["point"]) for result in results}
     deadline = time.monotonic() + args.minutes * 60
-    folder = Path(tempfile.mkdtemp(prefix="tideline-chaos-"))
-    site = Site(folder, RATE)
-    strikes = Strikes(site)
-    try:
-        with site.running():
-            for run, name in wanted:
-                if (run, name) in done or time.monotonic() > deadline:
-                    continue
-                result = {"run": run, "point": name, "process": victim(name), **_strike(strikes, name, f"{run} {name}")}
+    for run in range(args.runs):
+        wanted = [name for name in names if (run, name) not in done]
+        if not wanted or time.monotonic() > deadline:
+            continue
+        folder = Path(tempfile.mkdtemp(prefix="tideline-chaos-"))
+        before = len(results)
+        try:
+            for result in _run(run, wanted, folder, deadline):
                 results.append(result)
                 print(json.dumps(result), flush=True)
                 if args.out:
                     with args.out.open("a", encoding="utf-8") as out:
                         out.write(json.dumps(result) + "\n")
-    except (TimeoutError, RuntimeError) as error:
-        print(f"chaos: {error}; the installation is kept in {folder}", file=sys.stderr)
-        return 1
+        except (TimeoutError, RuntimeError) as error:
+            print(f"chaos: {error}; the installation is kept in {folder}", file=sys.stderr)
+            return 1
+        if not any(result["wrong"] for result in results[before:]):
+            shutil.rmtree(folder)
     print(table(results))
-    wrong = sum(result["wrong"] for result in results)
-    if not wrong:
-        shutil.rmtree(folder)
-    return int(bool(wrong or not results))
+    return int(not results or any(result["wrong"] for result in results))
+
+
+def _run(run: int, names: list[str], folder: Path, deadline: float) -> Iterator[dict[str, Any]]:
+    """The strikes of one run, each on the same installation, as long as there is time."""
+    site = Site(folder, RATE)
+    strikes = Strikes(site)
+    with site.running():
+        for name in names:
+            if time.monotonic() > deadline:
+                break
+            yield {"run": run, "point": name, "process": victim(name), **_strike(strikes, name, f"{run} {name}")}
 
 
 def _arguments() -> argparse.Namespace:

@@ -18,6 +18,7 @@ from batch_layer.rebase import rebase
 from batch_layer.recover import recover
 from serving_layer.query import Query
 from serving_layer.reader import Reader
+from serving_layer.status import margin
 from tideline.cut import Cut
 from tideline.errors import LostLogError, OutsideError, TopicRecreatedError
 from tideline.oracle import verify
@@ -172,6 +173,9 @@ def test_a_topic_that_was_deleted_and_made_anew_can_be_gone_on_with(installed: I
     installed.batch()
     shift = {p: -offset for p, offset in end.offsets(installed.topic).items()}
     assert wrong(installed, [*moved(old, shift), *all_records(installed, installed.bootstrap)]) == []
+    found = margin(installed.engine.log_bounds([installed.topic])[0], installed.ledger)
+    assert found, "there are records to keep"
+    assert found["deleted"] == 0, "the topic begins where it was made"
 
 
 def test_a_log_that_would_count_twice_or_lacks_a_partition_is_refused_and_nothing_is_moved(

@@ -19,6 +19,7 @@ import batch_layer.run
 import speed_layer.layer
 from batch_layer import loading, master
 from tideline import points
+from tideline.points import RECOVERY_POINTS
 
 Schedule = list[list[int]]
 """The choices of every step."""
@@ -174,9 +175,12 @@ def break_off(world: World) -> None:
     Somebody then starts the batch layer, before the recovery is run again.
     """
     world.kill_all()
+    if world.fault is None and world.draw(2):
+        (world.lose_records, world.lose_record, world.swap_records)[world.draw(3)]()
     for _ in range(world.draw(6)):
         world.mend()
-        _run_first(world, world.draw(9))
+        point = (None, *RECOVERY_POINTS)[world.draw(1 + len(RECOVERY_POINTS))]
+        _run_first(world, 60 if point else world.draw(9), point)
         if world.draw(2):
             _kill(world)
         else:
@@ -187,9 +191,12 @@ def break_off(world: World) -> None:
         world.kill_all()
 
 
-def _run_first(world: World, steps: int) -> None:
+def _run_first(world: World, steps: int, point: str | None = None) -> None:
+    """The first process alone, for some steps, or until it stands at a point."""
     for _ in range(steps):
         for process in world.processes[:1]:
+            if process.at == point:
+                return
             world.resume(process)
         world.judge.check(world.store.state)
 
