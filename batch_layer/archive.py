@@ -35,6 +35,7 @@ _PROPERTIES = {
     "delta.isolationLevel": "Serializable",
     "delta.setTransactionRetentionDuration": "interval 7 days",
 }
+_WRITER = "tideline"  # whose transactions they are, to Delta
 
 
 class DeltaMaster:
@@ -69,7 +70,7 @@ class DeltaMaster:
         return master_records(self.spark, self.path, self.topic, begin, end, self._version)
 
     def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
-        """Reads, decodes, finds repeats, and commits as Delta's transaction of that begin, which happens once."""
+        """Reads, decodes, finds repeats, and commits."""
         with self.faults():
             return self._append(begin, end, metadata, check)
 
@@ -83,8 +84,7 @@ class DeltaMaster:
             check()
             reach("archive.write")
             rows = flagged.select(*events.columns, "_duplicate")
-            once = {"txnAppId": f"from {begin}", "txnVersion": str(metadata["branch"] + 1)}
-            self._write(rows, {**metadata, "records": count}, "append", **once)
+            self._write(rows, {**metadata, "records": count}, "append")
         finally:
             events.unpersist()
         if repeats:
@@ -103,27 +103,27 @@ class DeltaMaster:
         repeats.load(event_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
         return repeats
 
-    def _write(self, rows: DataFrame, metadata: Mapping[str, Any], mode: str, **options: str) -> None:
+    def _write(self, rows: DataFrame, metadata: Mapping[str, Any], mode: str) -> None:
+        """As a transaction of Delta, by whose number it is left out where another was planned as late."""
         writer = (
             rows.write.format("delta")
             .mode(mode)
-            .options(**_PROPERTIES, **options)
+            .options(**_PROPERTIES, txnAppId=_WRITER, txnVersion=str(metadata["after"] + 1))
             .option("userMetadata", delta_log.metadata_text(metadata))
         )
         try:
             writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
         except Py4JJavaError as error:
-            if mode != "append" or "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
+            if "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
                 raise
-            log.info("the records from this begin on are in the master already")
+            log.info("another process wrote to the master of %s meanwhile", self.source.name)
         delta_log.sync(self.path, delta_log.newest(self.path))
 
     def skip(self, metadata: Mapping[str, Any]) -> None:
-        """An append of nothing, which makes the table where there is none; as a transaction, or Delta leaves it out."""
+        """An append of nothing, which makes the table where there is none; Delta leaves out what is no transaction."""
         nothing = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in MASTER_COLUMNS)
         events = decode(self.spark.createDataFrame([], nothing), self.source, MASTER_COLUMNS)
-        once = {"txnAppId": f"to {metadata['end']}", "txnVersion": str(metadata["branch"] + 1)}
-        self._write(events.withColumn("_duplicate", F.lit(False)), metadata, "append", **once)
+        self._write(events.withColumn("_duplicate", F.lit(False)), metadata, "append")
 
     def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
         """Delta's own restore, by which the files of an earlier version are the table's again."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch_layer.parts import MasterTable
 from tideline.cut import Cut
@@ -22,8 +22,19 @@ FORMAT = 1
 CHUNK = 1_000_000  # offsets of one commit
 
 
+class Head(NamedTuple):
+    """The newest version of a table, -1 without any, and the metadata of the last commit that holds a range."""
+
+    version: int
+    metadata: Mapping[str, Any]
+
+
 class Master:
-    """Copies ranges of the log into a table, and knows how far it got."""
+    """Copies ranges of the log into a table, and knows how far it got.
+
+    Every commit says after which version it was planned, and none is made once another was planned as late: so two
+    processes, each of which believes that the table is its own, cannot both write what follows.
+    """
 
     def __init__(self, table: MasterTable, source: SourceDefinition, origin: Cut) -> None:
         self.table = table
@@ -34,8 +45,10 @@ class Master:
     @property
     def archived(self) -> Cut:
         """The archived cut."""
-        head = self._head()
-        return Cut.from_json(head["end"]) if head else self.origin
+        return self._end(self._head())
+
+    def _end(self, head: Head) -> Cut:
+        return Cut.from_json(head.metadata["end"]) if head.metadata else self.origin
 
     def is_current(self, known: Cut) -> bool:
         """Whether all that was committed after `known` was decoded as the source is declared now.
@@ -44,10 +57,8 @@ class Master:
         writing to it, and what it writes is found here by the next run. Raises ProtocolError ARCHIVE_TORN where ranges
         do not join on, as when such a process wrote to a table that a recovery had put back meanwhile.
         """
-        for version, _ in self.table.commits():
+        if (version := self._head().version) >= 0:
             self.table.pin(version)
-            break
-        self._head()
         for number, (_, metadata, joins) in enumerate(self._ranges()):
             if not joins:
                 begin, end = Cut.from_json(metadata["begin"]), Cut.from_json(metadata["end"])
@@ -59,7 +70,7 @@ class Master:
                 )
             if metadata["source"] != self.source.fingerprint:
                 return False
-            if self._is_whole(metadata) or (number and known.covers(Cut.from_json(metadata["end"]))):
+            if metadata.get("whole") or (number and known.covers(Cut.from_json(metadata["end"]))):
                 break
         return True
 
@@ -70,31 +81,33 @@ class Master:
             if "end" in metadata:
                 if newer:
                     begin, end = newer[1]["begin"], metadata["end"]
-                    yield *newer, self._is_whole(newer[1]) or Cut.from_json(begin) == Cut.from_json(end)
+                    yield *newer, newer[1].get("whole", False) or Cut.from_json(begin) == Cut.from_json(end)
                 newer = version, metadata
         if newer:
             yield *newer, True
 
-    def _is_whole(self, metadata: Mapping[str, Any]) -> bool:
-        """Whether a commit is all of the table from its origin on."""
-        return bool(metadata["begin"] == self.origin.to_json())
+    def _newest(self) -> Head:
+        newest = -1
+        for version, metadata in self.table.commits():
+            newest = max(newest, version)
+            if "end" in metadata:
+                return Head(newest, metadata)
+        return Head(newest, {})
 
-    def _newest(self) -> Mapping[str, Any]:
-        return next((metadata for _, metadata in self.table.commits() if "end" in metadata), {})
-
-    def _head(self) -> Mapping[str, Any]:
+    def _head(self) -> Head:
         head = self._newest()
-        if self.is_moved:
+        if self._moved(head):
             raise OutsideError(
                 "MASTER_MOVED",
-                f"the master of {self.source.name} begins at {Cut.from_json(head['origin'])}, not at {self.origin}",
+                f"the master of {self.source.name} begins at {Cut.from_json(head.metadata['origin'])}, "
+                f"not at {self.origin}",
                 "a move to new topics was broken off: run `tideline recover --rebase` again",
                 source=self.source.name,
             )
-        if head and head["format"] > FORMAT:
+        if head.metadata.get("format", FORMAT) > FORMAT:
             raise OutsideError(
                 "MASTER_FORMAT",
-                f"the master of {self.source.name} has format {head['format']}, {FORMAT} is known",
+                f"the master of {self.source.name} has format {head.metadata['format']}, {FORMAT} is known",
                 "use the release that wrote it, or a newer one",
                 source=self.source.name,
             )
@@ -102,17 +115,17 @@ class Master:
 
     def archive(self, end: Cut, check: Callable[[], None]) -> int:
         """Copies what lies between the archived cut and `end`; how many records. `check` may refuse before a commit."""
-        total, begin = 0, self.archived
-        while not begin.reaches(self.topic, end):
+        total, head = 0, self._head()
+        while not (begin := self._end(head)).reaches(self.topic, end):
             stop = _chunk(self.topic, begin, end)
-            metadata = {**self._metadata(begin), "end": begin.advance(stop).to_json()}
+            metadata = {**self._metadata(head, begin), "end": begin.advance(stop).to_json()}
             rows = self.table.append(begin, stop, metadata, check)
             total += rows
             reach("archive.written")
             told = fields(layer="batch", step="archive", topic=self.topic, rows=rows, begin=begin, cut=stop)
             log.info("archived %s", self.source.name, extra=told)
-            before, begin = begin, self.archived
-            if begin == before:
+            before, head = head, self._head()
+            if head.version == before.version:
                 raise ProtocolError(
                     "ARCHIVE_LOST",
                     f"the master holds {begin} after archiving up to {stop}",
@@ -123,11 +136,12 @@ class Master:
 
     def losses(self) -> list[Loss]:
         """What is missing in the master, as its log says."""
-        return [Loss.from_json(loss) for loss in self._head().get("losses", ())]
+        return [Loss.from_json(loss) for loss in self._head().metadata.get("losses", ())]
 
     def lose(self, starts: Cut) -> None:
         """Goes on at `starts` where the archived cut lies before it; what lies between is entered as lost."""
-        begin = self.archived
+        head = self._head()
+        begin = self._end(head)
         lost = [
             Loss(self.topic, partition, begin.offset(self.topic, partition), start, "expired")
             for partition, start in starts.offsets(self.topic).items()
@@ -135,10 +149,19 @@ class Master:
         ]
         if not lost:
             return
-        end = begin.advance(starts.restrict([self.topic]))
         reach("archive.lose")
-        losses = [loss.to_json() for loss in (*self.losses(), *lost)]
-        self.table.skip({**self._metadata(begin), "end": end.to_json(), "records": 0, "losses": losses})
+        losses = [*head.metadata.get("losses", ()), *(loss.to_json() for loss in lost)]
+        self._skip(head, begin.advance(starts.restrict([self.topic])), losses=losses)
+
+    def fence(self) -> None:
+        """Whatever was planned before, and is not written yet, is refused from here on."""
+        head = self._head()
+        if head.metadata:
+            reach("archive.fence")
+            self._skip(head, self._end(head))
+
+    def _skip(self, head: Head, end: Cut, **more: Any) -> None:
+        self.table.skip({**self._metadata(head, self._end(head)), "end": end.to_json(), "records": 0, **more})
 
     def restore(self, cut: Cut, starts: Cut) -> None:
         """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again.
@@ -150,9 +173,8 @@ class Master:
         if not torn and (end == self.archived or not end.covers(starts.restrict([self.topic]))):
             return
         reach("archive.restore")
-        metadata = self._metadata(self.origin)
-        changed = {"source": self._declared(version), "branch": metadata["branch"] + 1, "end": end.to_json()}
-        self.table.restore(version, {**metadata, **changed})
+        changed = {"source": self._declared(version), "end": end.to_json()}
+        self.table.restore(version, {**self._all(self._head()), **changed})
 
     def _before(self, cut: Cut) -> tuple[int | None, Cut]:
         """The newest commit that holds nothing after `cut`, and joins on; and where it ends."""
@@ -169,49 +191,64 @@ class Master:
         for number, metadata in self.table.commits():
             if version is not None and number <= version and "end" in metadata:
                 found.add(metadata["source"])
-                if metadata["begin"] == self.origin.to_json():
+                if metadata.get("whole"):
                     break
         return str(found.pop()) if len(found) == 1 else self.source.fingerprint if not found else ""
 
     @property
     def is_moved(self) -> bool:
         """Whether the history begins elsewhere than the ledger says: the table was moved, the ledger was not."""
-        head = self._newest()
-        return bool(head) and Cut.from_json(head["origin"]) != self.origin
+        return self._moved(self._newest())
+
+    def _moved(self, head: Head) -> bool:
+        return bool(head.metadata) and Cut.from_json(head.metadata["origin"]) != self.origin
 
     @property
     def shift(self) -> dict[int, int]:
         """What the move that was the last commit added to the offsets of each partition."""
-        return {int(partition): offsets for partition, offsets in self._newest()["shift"].items()}
+        return {int(partition): offsets for partition, offsets in self._newest().metadata["shift"].items()}
 
     def move(self, shift: Mapping[int, int]) -> None:
         """Adds to the offsets of each partition. Who believes that the history begins where it did is refused then."""
-        metadata = self._metadata(self.origin)
+        head = self._head()
+        if not head.metadata:
+            return
         origin = self.origin.shift(self.topic, shift).to_json()
         losses = [loss.shift(shift).to_json() for loss in self.losses()]
-        told = {"origin": origin, "begin": origin, "branch": metadata["branch"] + 1, "losses": losses, "shift": shift}
-        if self._head():
-            reach("rebase.move")
-            self.table.rewrite({**metadata, **told}, shift)
+        reach("rebase.move")
+        told = {"origin": origin, "begin": origin, "losses": losses, "shift": shift}
+        self.table.rewrite({**self._all(head), **told}, shift)
+        if not self.is_moved:
+            raise ProtocolError(
+                "ARCHIVE_LOST",
+                f"the master of {self.source.name} begins at {self.origin} after it was moved",
+                "let no other process write to it, and run `tideline recover --rebase` again",
+                source=self.source.name,
+            )
 
     def redecode(self) -> int:
         """Decodes every record again as the source is declared now; how many. The raw columns stay as they are."""
-        if not self._head():
+        head = self._head()
+        if not head.metadata:
             return 0
         reach("archive.rewrite")
-        count = self.table.rewrite(self._metadata(self.origin))
+        count = self.table.rewrite(self._all(head))
         reach("archive.rewritten")
         return count
 
-    def _metadata(self, begin: Cut) -> dict[str, Any]:
-        head = self._head()
+    def _all(self, head: Head) -> dict[str, Any]:
+        """Of a commit that is all of the table from its origin on, whatever was before."""
+        return {**self._metadata(head, self.origin), "whole": True}
+
+    def _metadata(self, head: Head, begin: Cut) -> dict[str, Any]:
+        losses = head.metadata.get("losses")
         return {
             "format": FORMAT,
             "source": self.source.fingerprint,
             "origin": self.origin.to_json(),
             "begin": begin.to_json(),
-            "branch": head.get("branch", 0),
-            **({"losses": head["losses"]} if head.get("losses") else {}),
+            "after": head.version,
+            **({"losses": losses} if losses else {}),
             **({"erased": self.source.erased.to_json()} if self.source.erased else {}),
         }
 

@@ -38,7 +38,11 @@ class Built:
 
 
 class MasterTable(Protocol):
-    """The table of one source's records; each commit carries metadata, and is durable when it returns."""
+    """The table of one source's records; each commit carries metadata, and is durable when it returns.
+
+    `append`, `skip` and `rewrite` do nothing where a commit of these three was made meanwhile that was planned after
+    the version `metadata["after"]`, or after a later one.
+    """
 
     def commits(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Version and metadata of the commits, newest first; those without `end` hold no range."""
@@ -49,10 +53,7 @@ class MasterTable(Protocol):
         ...
 
     def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
-        """Adds the records of [begin, end) in one commit; how many. Calls `check` when they are read.
-
-        Does nothing where records from `begin` on are there already, by whoever else believed that the table was his.
-        """
+        """Adds the records of [begin, end) in one commit; how many. Calls `check` when they are read."""
         ...
 
     def skip(self, metadata: Mapping[str, Any]) -> None:

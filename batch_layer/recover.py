@@ -40,7 +40,8 @@ def recover(store: Store, engine: Engine) -> list[Loss]:
     for plan in plan_sources(ledger, ()):
         master = Master(engine.table(plan.source, ledger.origin), plan.source, ledger.origin)
         master.restore(ledger.version.cut, starts)
-        if not master.is_current(ledger.archived):
+        master.fence()
+        if not master.is_current(ledger.origin):
             master.redecode()
         _check_free(master, ends)
         master.lose(starts)

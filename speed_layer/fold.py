@@ -48,9 +48,8 @@ class SparkFolder:
 
     def _load(self, source: SourceDefinition, begin: Cut, end: Cut, ledger: Ledger) -> Repeats:
         repeats, master = Repeats(source), self.master / source.name
-        changing = any(former["name"] == source.name for former in ledger.former_sources.values())
         with table_faults(master, "MASTER_DAMAGED"):
-            ids = event_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived, not changing)
+            ids = event_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived)
             repeats.load(ids.toArrow())
         return repeats
 

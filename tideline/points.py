@@ -37,6 +37,7 @@ POINTS = {
 RECOVERY_POINTS = {
     "recover.fence": "before a recovery takes both fences",
     "archive.restore": "what was archived after the last version is to be taken back",
+    "archive.fence": "what others planned before is to be refused",
     "archive.lose": "a range that is gone is to be entered in the master",
     "recover": "the master is mended, the ledger does not know it",
     "recover.done": "the ledger is back at the last version",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cases import Answers, count_events, differences, make_events, naive_answers
-from faults import Crash, crash_at, do_at
+from faults import Crash, crash_at
 from installed import Installed
 from kafka import KafkaAdminClient, TopicPartition
 from pyspark.sql import SparkSession
@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from batch_layer.recover import recover
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from tideline.errors import ChecksumError, LostLogError, ProtocolError
+from tideline.errors import ChecksumError, LostLogError
 from tideline.ledger import Loss
 from tideline.oracle import verify
 from tideline.runtime.broker import Broker
@@ -98,45 +98,6 @@ def test_records_that_retention_overtook_are_named_lost_and_left_out(
     installed.apply_few()
     installed.batch(full=True)
     assert proof(installed)["losses"] == [lost.to_json()], "the master knows what it lacks"
-    assert verify(installed.home, bootstrap=installed.bootstrap).ok
-
-
-def test_what_another_process_archives_while_a_recovery_takes_back_is_found_and_taken_back_too(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It believes that it holds the lock, has read its range, and writes it behind a hole."""
-    installed.apply_few()
-    installed.send(make_events(40, 1))
-    installed.batch()
-    installed.send(make_events(30, 2, 40))
-    with monkeypatch.context() as patch:
-        crash_at(patch, "archive.done")
-        with pytest.raises(Crash):
-            installed.batch()
-    installed.send(make_events(30, 3, 70))
-    installed.new_batch_layer()
-
-    def recover_first() -> None:
-        monkeypatch.undo()
-        with monkeypatch.context() as patch:
-            crash_at(patch, "recover")  # it has taken back, and has not told the ledger
-            with pytest.raises(Crash):
-                recover(installed.store, installed.engine)
-
-    do_at(monkeypatch, "archive.write", recover_first)
-    for attempt in (installed.batch, lambda: recover(installed.store, installed.engine)):
-        with pytest.raises(ProtocolError) as caught:
-            attempt()
-        installed.new_batch_layer()
-        if caught.value.condition == "ARCHIVE_TORN":
-            break
-    assert caught.value.condition == "ARCHIVE_TORN"
-    assert "tideline recover" in caught.value.hint
-    assert installed.wrong() == []
-    assert recover(installed.store, installed.engine) == [], "Kafka holds all of it"
-    installed.batch()
-    assert installed.ledger.committed == installed.log_end
-    assert installed.wrong() == []
     assert verify(installed.home, bootstrap=installed.bootstrap).ok
 
 

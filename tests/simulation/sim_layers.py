@@ -127,8 +127,9 @@ class SimFolder:
 
     def _load(self, source: SourceDefinition, begin: Cut, end: Cut, ledger: Ledger) -> RecentIds:
         recent, topic = RecentIds(source.horizon), source.topic
-        middle = end.least(topic, ledger.archived).advance(begin)
         table = self.disk.masters.get(source.name)
+        held = Cut.from_json(table[-1].metadata["end"]) if table else Cut()
+        middle = end.least(topic, ledger.archived).least(topic, held).advance(begin)
         known = rows_between(table[-1].rows, topic, begin, middle) if table else []
         recent.load(ids_of(source, [m for m, _, _ in known]))
         recent.load(ids_of(source, self.kafka.read(topic, middle, end)))
@@ -184,27 +185,35 @@ class SimTable:
         kept = [(m, why(m), m in again) for m in read if m != self.disk.lost]
         check()
         reach("archive.write")
-        once = [(v.metadata["begin"], v.metadata["branch"]) for v in self.versions if not v.metadata.get("rewritten")]
-        if (metadata["begin"], metadata["branch"]) in once:
+        if self._is_late(metadata):
             return 0
         before = self.versions[-1].rows if self.versions else []
         self.versions.append(Version({**metadata, "records": len(kept)}, [*before, *kept]))
         return len(kept)
 
+    def _is_late(self, metadata: Mapping[str, Any]) -> bool:
+        """As Delta's transactions: whether another was planned after this version, or a later one."""
+        planned = [version.metadata["after"] for version in self.versions if not version.metadata.get("restored")]
+        return metadata["after"] <= max(planned, default=-2)
+
     def skip(self, metadata: Mapping[str, Any]) -> None:
+        if self._is_late(metadata):
+            return
         self.versions.append(Version(metadata, self.versions[-1].rows if self.versions else []))
 
     def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
         rows = [] if version is None else self.versions[version].rows
-        self.versions.append(Version({**metadata, "rewritten": True}, rows))
+        self.versions.append(Version({**metadata, "restored": True}, rows))
 
     def rewrite(self, metadata: Mapping[str, Any]) -> int:
         newest = self.versions[-1]
+        if self._is_late(metadata):
+            return 0
         messages = sorted((m for m, _, _ in newest.rows), key=_place)
         again = repeated(self.source, messages)
         why = dead(self.source)
         rows = [(m, why(m), m in again) for m in messages]
-        kept = {"end": newest.metadata["end"], "records": len(rows), "rewritten": True}
+        kept = {"end": newest.metadata["end"], "records": len(rows)}
         self.versions.append(Version({**metadata, **kept}, rows))
         return len(rows)
 

@@ -170,34 +170,35 @@ def step(world: World, kind: int) -> None:
 
 
 def break_off(world: World) -> None:
-    """What is gone outside is recovered from, and the recovery broken off, anywhere and some times over.
+    """Recoveries are broken off, anywhere and some times over, beside layers that believe the locks their own.
 
     Somebody then starts the batch layer, before the recovery is run again.
     """
-    world.kill_all()
+    if world.draw(2):
+        world.kill_all()
     if world.fault is None and world.draw(2):
         (world.lose_records, world.lose_record, world.swap_records)[world.draw(3)]()
     for _ in range(world.draw(6)):
         world.mend()
         point = (None, *RECOVERY_POINTS)[world.draw(1 + len(RECOVERY_POINTS))]
-        _run_first(world, 60 if point else world.draw(9), point)
+        _run(world, 60 if point else world.draw(12), point)
         if world.draw(2):
-            _kill(world)
-        else:
             world.cut_power(1)
+        for process in [process for process in world.processes if process.name == "recover"]:
+            world.kill(process)
     if world.mending:
         world.start("batch")
-        _run_first(world, 60)
-        world.kill_all()
+        _run(world, 60)
+    world.kill_all()
 
 
-def _run_first(world: World, steps: int, point: str | None = None) -> None:
-    """The first process alone, for some steps, or until it stands at a point."""
+def _run(world: World, steps: int, point: str | None = None) -> None:
+    """Any of the processes goes on, for some steps, or until one stands at a point."""
     for _ in range(steps):
-        for process in world.processes[:1]:
-            if process.at == point:
-                return
-            world.resume(process)
+        if any(process.at == point for process in world.processes):
+            return
+        if world.processes:
+            world.resume(world.processes[world.draw(len(world.processes))])
         world.judge.check(world.store.state)
 
 

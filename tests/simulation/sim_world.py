@@ -219,8 +219,8 @@ class World:
         self.fault, self.mending = None, False
 
     def mend(self) -> None:
-        """Somebody stops all that holds a lock, and recovers, where that helps."""
-        if self.fault in MENDABLE:
+        """Somebody stops all that holds a lock, and recovers: because it helps, or to be sure."""
+        if self.fault != "recreated":
             for process in list(self.processes):
                 if process.locked:
                     self.kill(process, "end")
@@ -340,6 +340,8 @@ class World:
         topic = self.kafka.topics["t"]
         durable = self.store.unsynced[0] if self.store.unsynced else self.store.state
         safe = durable.ledger.archived.least("t", durable.ledger.committed)
+        if table := self.disk.masters.get("t"):  # of which a recovery that was broken off has taken some back
+            safe = safe.least("t", Cut.from_json(table[-1].metadata["end"]))
         for partition, end in enumerate(topic.ends):
             topic.kept[partition] = max(topic.kept[partition], min(safe.offset("t", partition) + more, end))
         return self.kafka.starts(["t"]).least("t", safe) != self.kafka.starts(["t"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
+from tideline import delta_log
 from tideline.cut import Cut
 from tideline.decode import decoded_from
 from tideline.source import SourceDefinition
@@ -63,20 +64,22 @@ def event_ids(
     begin: Cut,
     end: Cut,
     archived: Cut,
-    decoded: bool = True,
 ) -> DataFrame:
     """`_partition`, `_offset` and the 16-byte `id` of every event in [begin, end), repeats included.
 
-    What is archived comes from the master, the rest from Kafka. `decoded` says that the master was decoded as `source`
-    is declared; otherwise its records are decoded again, for what is an event depends on the schema.
+    What is archived comes from the master, as far as its own log says that it holds it (invariant 4): a recovery that
+    was broken off may have taken some back. The rest comes from Kafka. Where the master was not decoded as `source` is
+    declared, its records are decoded again, for what is an event depends on the schema.
     """
     topic = source.topic
-    middle = end.least(topic, archived)
     wanted = ["_partition", "_offset", f"{identity_sql(source)} as id"]
     frames = []
+    version, metadata = delta_log.newest_range(master)
+    held = Cut.from_json(metadata["end"]) if metadata else Cut()
+    middle = end.least(topic, archived).least(topic, held)
     if not begin.reaches(topic, middle):
-        known = master_records(spark, master, topic, begin, middle)
-        if not decoded:
+        known = master_records(spark, master, topic, begin, middle, version)
+        if metadata["source"] != source.fingerprint:
             slim = known.select("_partition", "_offset", *decoded_from(source))
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
