@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any
 
 from batch_layer.parts import MasterTable
 from tideline.cut import Cut
-from tideline.errors import OutsideError, ProtocolError
+from tideline.errors import DefinitionSetError, OutsideError, ProtocolError
+from tideline.held import Held, find_held
 from tideline.ledger import Loss
 from tideline.points import reach
 from tideline.runtime.logs import fields
@@ -20,13 +22,6 @@ from tideline.source import SourceDefinition
 log = logging.getLogger(__name__)
 FORMAT = 1
 CHUNK = 1_000_000  # offsets of one commit
-
-
-class Head(NamedTuple):
-    """The newest version of a table, -1 without any, and the metadata of the last commit that holds a range."""
-
-    version: int
-    metadata: Mapping[str, Any]
 
 
 class Master:
@@ -45,10 +40,7 @@ class Master:
     @property
     def archived(self) -> Cut:
         """The archived cut."""
-        return self._end(self._head())
-
-    def _end(self, head: Head) -> Cut:
-        return Cut.from_json(head.metadata["end"]) if head.metadata else self.origin
+        return self._head().end(self.origin)
 
     def is_current(self, known: Cut) -> bool:
         """Whether all that was committed after `known` was decoded as the source is declared now.
@@ -61,13 +53,7 @@ class Master:
             self.table.pin(version)
         for number, (_, metadata, joins) in enumerate(self._ranges()):
             if not joins:
-                begin, end = Cut.from_json(metadata["begin"]), Cut.from_json(metadata["end"])
-                raise ProtocolError(
-                    "ARCHIVE_TORN",
-                    f"the master of {self.source.name} holds {begin} to {end}, which does not follow what is before it",
-                    "two processes wrote to it: let one go on, and run `tideline recover`",
-                    source=self.source.name,
-                )
+                raise self._torn(metadata)
             if metadata["source"] != self.source.fingerprint:
                 return False
             if metadata.get("whole") or (number and known.covers(Cut.from_json(metadata["end"]))):
@@ -86,16 +72,34 @@ class Master:
         if newer:
             yield *newer, True
 
-    def _newest(self) -> Head:
-        newest = -1
-        for version, metadata in self.table.commits():
-            newest = max(newest, version)
-            if "end" in metadata:
-                return Head(newest, metadata)
-        return Head(newest, {})
+    def _find_torn(self) -> Mapping[str, Any] | None:
+        """The last range that does not join on, of those that the table is made of."""
+        for _, metadata, joins in self._ranges():
+            if not joins:
+                return metadata
+            if metadata.get("whole"):
+                break
+        return None
 
-    def _head(self) -> Head:
-        head = self._newest()
+    def _check_joins(self) -> None:
+        if torn := self._find_torn():
+            raise self._torn(torn)
+
+    def _torn(self, metadata: Mapping[str, Any]) -> ProtocolError:
+        begin, end = Cut.from_json(metadata["begin"]), Cut.from_json(metadata["end"])
+        return ProtocolError(
+            "ARCHIVE_TORN",
+            f"the master of {self.source.name} holds {begin} to {end}, which does not follow what is before it",
+            "two processes wrote to it: let one go on, and run `tideline recover`",
+            source=self.source.name,
+        )
+
+    def _held(self) -> Held:
+        return find_held(self.table.commits())
+
+    def _head(self) -> Held:
+        """What it holds, where this is the master that the ledger means."""
+        head = self._held()
         if self._moved(head):
             raise OutsideError(
                 "MASTER_MOVED",
@@ -116,7 +120,7 @@ class Master:
     def archive(self, end: Cut, check: Callable[[], None]) -> int:
         """Copies what lies between the archived cut and `end`; how many records. `check` may refuse before a commit."""
         total, head = 0, self._head()
-        while not (begin := self._end(head)).reaches(self.topic, end):
+        while not (begin := head.end(self.origin)).reaches(self.topic, end):
             stop = _chunk(self.topic, begin, end)
             metadata = {**self._metadata(head, begin), "end": begin.advance(stop).to_json()}
             rows = self.table.append(begin, stop, metadata, check)
@@ -132,6 +136,8 @@ class Master:
                     "check the disk and run the batch layer again",
                     source=self.source.name,
                 )
+            if head.version > before.version + 1:  # somebody else writes too
+                self._check_joins()
         return total
 
     def losses(self) -> list[Loss]:
@@ -141,7 +147,7 @@ class Master:
     def lose(self, starts: Cut) -> None:
         """Goes on at `starts` where the archived cut lies before it; what lies between is entered as lost."""
         head = self._head()
-        begin = self._end(head)
+        begin = head.end(self.origin)
         lost = [
             Loss(self.topic, partition, begin.offset(self.topic, partition), start, "expired")
             for partition, start in starts.offsets(self.topic).items()
@@ -158,10 +164,12 @@ class Master:
         head = self._head()
         if head.metadata:
             reach("archive.fence")
-            self._skip(head, self._end(head))
+            self._skip(head, head.end(self.origin))
 
-    def _skip(self, head: Head, end: Cut, **more: Any) -> None:
-        self.table.skip({**self._metadata(head, self._end(head)), "end": end.to_json(), "records": 0, **more})
+    def _skip(self, head: Held, end: Cut, **more: Any) -> None:
+        """Commits no records: those there are stay declared as they were."""
+        more["source"] = head.metadata.get("source", self.source.fingerprint)
+        self.table.skip({**self._metadata(head, head.end(self.origin)), "end": end.to_json(), "records": 0, **more})
 
     def restore(self, cut: Cut, starts: Cut) -> None:
         """Takes back what was archived after `cut`, if Kafka still holds all of it: to be archived again.
@@ -169,8 +177,7 @@ class Master:
         What does not join on is taken back in any case.
         """
         version, end = self._before(cut)
-        torn = not all(joins for _, _, joins in self._ranges())
-        if not torn and (end == self.archived or not end.covers(starts.restrict([self.topic]))):
+        if not self._find_torn() and (end == self.archived or not end.covers(starts.restrict([self.topic]))):
             return
         reach("archive.restore")
         changed = {"source": self._declared(version), "end": end.to_json()}
@@ -198,21 +205,22 @@ class Master:
     @property
     def is_moved(self) -> bool:
         """Whether the history begins elsewhere than the ledger says: the table was moved, the ledger was not."""
-        return self._moved(self._newest())
+        return self._moved(self._held())
 
-    def _moved(self, head: Head) -> bool:
+    def _moved(self, head: Held) -> bool:
         return bool(head.metadata) and Cut.from_json(head.metadata["origin"]) != self.origin
 
     @property
     def shift(self) -> dict[int, int]:
         """What the move that was the last commit added to the offsets of each partition."""
-        return {int(partition): offsets for partition, offsets in self._newest().metadata["shift"].items()}
+        return {int(partition): offsets for partition, offsets in self._held().metadata["shift"].items()}
 
     def move(self, shift: Mapping[int, int]) -> None:
         """Adds to the offsets of each partition. Who believes that the history begins where it did is refused then."""
         head = self._head()
         if not head.metadata:
             return
+        self._check_joins()
         origin = self.origin.shift(self.topic, shift).to_json()
         losses = [loss.shift(shift).to_json() for loss in self.losses()]
         reach("rebase.move")
@@ -231,16 +239,29 @@ class Master:
         head = self._head()
         if not head.metadata:
             return 0
+        self._check_joins()
         reach("archive.rewrite")
         count = self.table.rewrite(self._all(head))
         reach("archive.rewritten")
+        later = [metadata for version, metadata in self._later(head) if metadata.get("whole")]
+        if not later or later[0]["source"] != self.source.fingerprint:
+            raise DefinitionSetError(
+                "MASTER_CHANGED",
+                f"somebody else wrote to the master of {self.source.name} while it was decoded anew",
+                "run one batch layer",
+                source=self.source.name,
+            )
         return count
 
-    def _all(self, head: Head) -> dict[str, Any]:
+    def _later(self, head: Held) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """The commits since, newest first."""
+        return takewhile(lambda commit: commit[0] > head.version, self.table.commits())
+
+    def _all(self, head: Held) -> dict[str, Any]:
         """Of a commit that is all of the table from its origin on, whatever was before."""
         return {**self._metadata(head, self.origin), "whole": True}
 
-    def _metadata(self, head: Head, begin: Cut) -> dict[str, Any]:
+    def _metadata(self, head: Held, begin: Cut) -> dict[str, Any]:
         losses = head.metadata.get("losses")
         return {
             "format": FORMAT,

@@ -16,6 +16,7 @@ from tideline.definition import ViewDefinition
 from tideline.errors import DefinitionSetError, FenceError
 from tideline.ledger import Ledger, Log, LogStats, Loss, Segment, add_counts, merge_logs
 from tideline.ledger.handoff import check_logs_agree
+from tideline.ledger.recovery import publishes_any
 from tideline.plans import SourcePlan, plan_sources, topics
 from tideline.points import reach
 from tideline.quarantine import failing, may_be_a_views
@@ -107,8 +108,9 @@ class BatchLayer:
         with self._step("archive") as step:
             step["rows"] = self._archive(ledger, masters, changed, cut)
         with self._step("compute") as step:
-            computed = self._compute_all(ledger, cut, full or bool(changed))
-            computed.losses = [loss for master in masters for loss in master.losses()]
+            losses = [loss for master in masters for loss in master.losses()]
+            computed = self._compute_all(ledger, cut, full or bool(changed) or publishes_any(ledger, losses))
+            computed.losses = losses
             step["rows"] = computed.rows
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):

@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tideline.cut import Cut
 from tideline.decode import decode_values
 from tideline.erased import ERASED
 from tideline.eventfiles import Event
+from tideline.held import read_held
 from tideline.ledger import Ledger
 from tideline.produce import produce_raw
 from tideline.runtime.home import Home
@@ -65,7 +67,10 @@ def find(
     found: list[DeadLetter] = []
     for name in [source] if source else sorted(ledger.sources):
         definition = SourceDefinition.from_json(ledger.sources[name])
-        for letter in (*_archived(home, ledger, definition), *_fresh(ledger, bootstrap, definition)):
+        held = read_held(home.master / name)
+        middle = held.part(definition.topic, ledger.archived.least(definition.topic, ledger.committed))
+        old = _archived(home, held.version, middle, definition) if held.metadata else ()
+        for letter in (*old, *_fresh(middle, ledger.committed, bootstrap, definition)):
             place = (letter.source, letter.partition, letter.offset)
             if (not places or place in places) and (reason is None or reason in letter.reason):
                 found.append(letter)
@@ -74,20 +79,15 @@ def find(
     return found
 
 
-def _archived(home: Home, ledger: Ledger, source: SourceDefinition) -> Iterator[DeadLetter]:
-    """From the master, which may be ahead of the ledger for a moment: only what lies before both of its cuts."""
-    path = home.master / source.name
-    if not (path / "_delta_log").is_dir():
-        return
+def _archived(home: Home, version: int, end: Cut, source: SourceDefinition) -> Iterator[DeadLetter]:
+    """From the master, which may be ahead of the ledger for a moment."""
     from deltalake import DeltaTable
 
     columns = ["_partition", "_offset", "_timestamp", "_reason", "_key", "_value"]
-    dataset = DeltaTable(str(path)).to_pyarrow_dataset()
+    dataset = DeltaTable(str(home.master / source.name), version=version).to_pyarrow_dataset()
     table = dataset.to_table(columns=columns, filter=pc.field("_reason").is_valid())
     for row in table.sort_by([("_partition", "ascending"), ("_offset", "ascending")]).to_pylist():
-        if row["_offset"] >= min(
-            cut.offset(source.topic, row["_partition"]) for cut in (ledger.archived, ledger.committed)
-        ):
+        if row["_offset"] >= end.offset(source.topic, row["_partition"]):
             continue
         yield DeadLetter(
             source.name,
@@ -100,8 +100,8 @@ def _archived(home: Home, ledger: Ledger, source: SourceDefinition) -> Iterator[
         )
 
 
-def _fresh(ledger: Ledger, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
-    for batch in read_records(bootstrap, source.topic, ledger.archived, ledger.committed):
+def _fresh(begin: Cut, end: Cut, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
+    for batch in read_records(bootstrap, source.topic, begin, end):
         times = pa.array([record.at for record in batch], pa.timestamp("us", "UTC"))
         headers = [[{"key": name, "value": value} for name, value in record.headers] for record in batch]
         _, reasons = decode_values(source, [r.value for r in batch], times, [r.key for r in batch], headers)

@@ -40,19 +40,6 @@ def commits(table: Path) -> Iterator[Commit]:
         yield _read(table, folder / name)
 
 
-def newest_range(table: Path) -> tuple[int, dict[str, Any]]:
-    """The newest version, -1 where there is no table, and the metadata of the last commit that holds a range.
-
-    That is the last one which says where it ends; others, as of `OPTIMIZE`, leave what the table holds as it is.
-    """
-    newest = -1
-    for commit in commits(table):
-        newest = max(newest, commit.version)
-        if "end" in commit.metadata:
-            return newest, commit.metadata
-    return newest, {}
-
-
 def check(table: Path) -> None:
     """Reads every entry since the last checkpoint: Delta may rest on a summary of its own, and write on over damage.
 

@@ -94,7 +94,7 @@ MUTANTS = [
         4,
         MASTER,
         "        total, head = 0, self._head()\n",
-        "        total, head = 0, Head(self._head().version, {})\n",
+        "        total, head = 0, Held(self._head().version, {})\n",
     ),
     Mutant(
         "a chunk is recorded as the whole range",
@@ -293,7 +293,7 @@ MUTANTS = [
         10,
         MASTER,
         "            before, head = head, self._head()\n",
-        '            before, head = head, Head(self._head().version, {"end": end.to_json()})\n',
+        '            before, head = head, Held(self._head().version, {"end": end.to_json()})\n',
     ),
     Mutant(
         "dead letters are not counted",

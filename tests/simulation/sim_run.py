@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 from sim_judge import Wrong
 from sim_views import CATALOGS
-from sim_world import MENDABLE, World
+from sim_world import World
 
 import batch_layer.run
 import speed_layer.layer
@@ -131,7 +131,7 @@ def _break(world: World) -> None:
 
 
 STEPS: dict[Callable[[World], None], int] = {
-    _go_on: 160,
+    _go_on: 200,
     lambda world: world.start(("speed", "batch")[world.draw(2)]): 16,
     lambda world: world.produce(1 + world.draw(5)): 24,
 }
@@ -147,7 +147,7 @@ EVENTS: dict[Callable[[World], None], int] = {
     _add_partition: 20,
     World.read: 20,
     _break: 3,
-    World.mend: 40,
+    World.mend: 30,
 }
 ENDS = (_kill, _stall, _oversleep, _cut_power, _start_another)
 
@@ -212,7 +212,7 @@ def settle(world: World) -> None:
         at_end = ledger.committed == world.kafka.end(ledger.topic_ids)
         if ledger.settled and at_end and ledger.archived.covers(ledger.committed):
             return
-        if world.fault in MENDABLE and not any(process.name == "recover" for process in world.processes):
+        if world.broken and not any(process.name == "recover" for process in world.processes):
             world.mend()
         world.start("speed")
         if not at_end or number % 3:
@@ -246,7 +246,7 @@ def run(seed: int | None, schedule: Schedule | None = None) -> Outcome:
     choices = Choices(seed, schedule)
     with small():
         world = World(choices.draw)
-        length = 300 + choices.draw(300) if schedule is None else len(schedule)
+        length = 400 + choices.draw(200) if schedule is None else len(schedule)
         often = weights(choices.draw) if schedule is None else [1] * (len(STEPS) + len(EVENTS))
         before = points.set_hook(world.reach)
         failure = None

@@ -211,20 +211,27 @@ class World:
     def _recover(self, process: Process) -> None:
         """What somebody runs who has seen that a part of the log is gone."""
         process.knows = *self.changes, self.ledger.fences["speed"]
-        self.mending = True
         self.recoveries += 1
+        seen = self.fault
         engine = SimEngine(self.kafka, self.disk, self.store)
         recover(self.store, engine)
         BatchLayer(self.store, self, engine, KEEP_VERSIONS).run()
-        self.fault, self.mending = None, False
+        self.mending = False
+        if self.fault == seen:  # and not what broke meanwhile
+            self.fault = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether a recovery is needed: for a fault outside, or as one was broken off."""
+        return self.fault in MENDABLE or (self.mending and self.fault is None)
 
     def mend(self) -> None:
-        """Somebody stops all that holds a lock, and recovers: because it helps, or to be sure."""
-        if self.fault != "recreated":
+        """Somebody stops all that holds a lock, and recovers: because it helps, or now and then to be sure."""
+        if self.broken or (self.fault is None and self.draw(20) == 0):
             for process in list(self.processes):
                 if process.locked:
                     self.kill(process, "end")
-            self.disk.lost = None
+            self.disk.lost, self.mending = None, True
             self.start("recover")
 
     def excuse(self, process: Process, error: BaseException) -> None:
@@ -326,8 +333,8 @@ class World:
             )
 
     def expire_records(self) -> None:
-        """Retention: Kafka forgets what is archived and committed; not so soon that a damaged master stays so."""
-        if self.disk.lost is None:
+        """Retention: Kafka forgets what is archived and committed; not before what is being mended is whole again."""
+        if self.disk.lost is None and not self.mending:
             self._expire(0)
 
     def lose_records(self) -> None:
@@ -340,7 +347,7 @@ class World:
         topic = self.kafka.topics["t"]
         durable = self.store.unsynced[0] if self.store.unsynced else self.store.state
         safe = durable.ledger.archived.least("t", durable.ledger.committed)
-        if table := self.disk.masters.get("t"):  # of which a recovery that was broken off has taken some back
+        if table := self.disk.masters.get("t"):  # of which a recovery that was broken off may have taken some back
             safe = safe.least("t", Cut.from_json(table[-1].metadata["end"]))
         for partition, end in enumerate(topic.ends):
             topic.kept[partition] = max(topic.kept[partition], min(safe.offset("t", partition) + more, end))
@@ -355,7 +362,7 @@ class World:
     def lose_record(self) -> None:
         """The archive is about to lose a record that the speed layer has counted; one whose id nobody will look for."""
         kept = self.kafka.starts(["t"]) == self.ledger.origin.restrict(["t"])  # it can be read again
-        if kept and (waiting := [message for message in self._waiting() if message.junk]):
+        if kept and not self.mending and (waiting := [message for message in self._waiting() if message.junk]):
             self.disk.lost = waiting[0]
             self.fault = "lost"
 

@@ -18,13 +18,15 @@ def recover(ledger: Ledger, speed_token: int, batch_token: int, archived: Cut, l
     """Goes back to the last version, with the master as the truth of what is archived, and enters the losses.
 
     Generations are dropped: the next batch run reads what they covered from the master, and from Kafka. Where the
-    master no longer holds all that was published, everything goes back to the origin. Answers stay exact at their
-    cut, which falls. The holder of both fences alone may do this. Raises FenceError.
+    master no longer holds all that was published, or some of it is lost, everything goes back to the origin. Answers
+    stay exact at their cut, which falls. The holder of both fences alone may do this. Raises FenceError.
     """
     ledger.check_fence("speed", speed_token)
     ledger.check_fence("batch", batch_token)
     archived = archived.complete(ledger.origin)
-    kept = ledger if archived.covers(ledger.version.cut) else _emptied(ledger)
+    losses = tuple(losses)
+    whole = archived.covers(ledger.version.cut) and not publishes_any(ledger, losses)
+    kept = ledger if whole else _emptied(ledger)
     begin = kept.version.cut
     opened = Generation(ledger.next_generation, begin, None, ledger.next_definitions)
     return prune(
@@ -37,6 +39,12 @@ def recover(ledger: Ledger, speed_token: int, batch_token: int, archived: Cut, l
             losses=merge_losses(ledger.losses, losses),
         )
     )
+
+
+def publishes_any(ledger: Ledger, losses: Iterable[Loss]) -> bool:
+    """Whether the last version counts some of what is newly lost: it was archived once, and taken back."""
+    cut = ledger.version.cut
+    return any(loss.begin < cut.offset(loss.topic, loss.partition) for loss in losses if loss not in ledger.losses)
 
 
 def rebase(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from tideline.cut import Cut
 from tideline.decode import decode_batches
@@ -61,7 +62,12 @@ def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> Da
     """Records with the columns of `decoded_from` as typed events with `_reason`, and the record columns in `keep`."""
     kept = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in keep)
     schema = f"{kept}, {schema_text(source.schema)}, _reason string"
-    return rows.mapInArrow(decode_batches(source, keep), schema)
+    if "_headers" not in rows.columns:
+        return rows.mapInArrow(decode_batches(source, keep), schema)
+    # Spark asks for a batch's size after each row, and Arrow then goes over every list since the last that is not null.
+    filled = rows.withColumn("_headers", F.expr(f"coalesce(_headers, cast(array() as {RECORD_TYPES['_headers']}))"))
+    events = filled.mapInArrow(decode_batches(source, keep), schema)
+    return events.withColumn("_headers", F.expr("nullif(_headers, array())")) if "_headers" in keep else events
 
 
 def identity_sql(source: SourceDefinition) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from tideline import delta_log
 from tideline.cut import Cut
 from tideline.decode import decoded_from
+from tideline.held import read_held
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
 
@@ -74,12 +74,11 @@ def event_ids(
     topic = source.topic
     wanted = ["_partition", "_offset", f"{identity_sql(source)} as id"]
     frames = []
-    version, metadata = delta_log.newest_range(master)
-    held = Cut.from_json(metadata["end"]) if metadata else Cut()
-    middle = end.least(topic, archived).least(topic, held)
+    held = read_held(master)
+    middle = end.least(topic, held.part(topic, archived))
     if not begin.reaches(topic, middle):
-        known = master_records(spark, master, topic, begin, middle, version)
-        if metadata["source"] != source.fingerprint:
+        known = master_records(spark, master, topic, begin, middle, held.version)
+        if held.metadata["source"] != source.fingerprint:
             slim = known.select("_partition", "_offset", *decoded_from(source))
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
