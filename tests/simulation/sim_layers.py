@@ -20,6 +20,7 @@ from speed_layer.recent import RecentSources
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.duplicates import Ids, RecentIds
+from tideline.held import find_held
 from tideline.ledger import Ledger, LogStats, Segment
 from tideline.plans import Folded, Row, SourcePlan, plan_sources
 from tideline.points import reach
@@ -127,9 +128,9 @@ class SimFolder:
 
     def _load(self, source: SourceDefinition, begin: Cut, end: Cut, ledger: Ledger) -> RecentIds:
         recent, topic = RecentIds(source.horizon), source.topic
-        table = self.disk.masters.get(source.name)
-        held = Cut.from_json(table[-1].metadata["end"]) if table else Cut()
-        middle = end.least(topic, ledger.archived).least(topic, held).advance(begin)
+        table = self.disk.masters.get(source.name, [])
+        held = find_held((number, version.metadata) for number, version in reversed([*enumerate(table)]))
+        middle = end.least(topic, held.part(topic, ledger.archived)).advance(begin)
         known = rows_between(table[-1].rows, topic, begin, middle) if table else []
         recent.load(ids_of(source, [m for m, _, _ in known]))
         recent.load(ids_of(source, self.kafka.read(topic, middle, end)))

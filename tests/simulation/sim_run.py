@@ -172,14 +172,14 @@ def step(world: World, kind: int) -> None:
 def break_off(world: World) -> None:
     """Recoveries are broken off, anywhere and some times over, beside layers that believe the locks their own.
 
-    Somebody then starts the batch layer, before the recovery is run again.
+    Somebody then starts a layer, before the recovery is run again.
     """
     if world.draw(2):
         world.kill_all()
     if world.fault is None and world.draw(2):
         (world.lose_records, world.lose_record, world.swap_records)[world.draw(3)]()
     for _ in range(world.draw(6)):
-        world.mend()
+        world.start_recovery()
         point = (None, *RECOVERY_POINTS)[world.draw(1 + len(RECOVERY_POINTS))]
         _run(world, 60 if point else world.draw(12), point)
         if world.draw(2):
@@ -187,7 +187,8 @@ def break_off(world: World) -> None:
         for process in [process for process in world.processes if process.name == "recover"]:
             world.kill(process)
     if world.mending:
-        world.start("batch")
+        world.start(("batch", "speed")[world.draw(2)])
+        world.produce(12)
         _run(world, 60)
     world.kill_all()
 

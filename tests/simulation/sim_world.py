@@ -226,13 +226,19 @@ class World:
         return self.fault in MENDABLE or (self.mending and self.fault is None)
 
     def mend(self) -> None:
-        """Somebody stops all that holds a lock, and recovers: because it helps, or now and then to be sure."""
-        if self.broken or (self.fault is None and self.draw(20) == 0):
-            for process in list(self.processes):
-                if process.locked:
-                    self.kill(process, "end")
-            self.disk.lost, self.mending = None, True
-            self.start("recover")
+        """Somebody recovers because it helps, or now and then to be sure."""
+        if self.broken or self.draw(6) == 0:
+            self.start_recovery()
+
+    def start_recovery(self) -> None:
+        """Somebody stops all that holds a lock, and recovers."""
+        if self.fault == "recreated":
+            return
+        for process in list(self.processes):
+            if process.locked:
+                self.kill(process, "end")
+        self.disk.lost, self.mending = None, True
+        self.start("recover")
 
     def excuse(self, process: Process, error: BaseException) -> None:
         """Passes a refusal that the schedule explains; anything else is Wrong."""
@@ -248,7 +254,7 @@ class World:
         if self.mending:  # a recovery that was cut off is to be run again
             allowed += (ChecksumError, LostLogError)
         if self.recoveries and self.ledger.fences["speed"] > process.knows[2] + 1:  # the cut fell under a zombie
-            allowed += (GapError,)
+            allowed += (GapError, LostLogError)
         expiries = self.changes[1]
         if process.knows[0] != self.redefined:
             allowed += (DefinitionSetError, MissingViewError)
