@@ -118,6 +118,15 @@ def test_a_fold_is_what_counting_one_by_one_gives(shop: Folds, seed: int) -> Non
     assert sum(stats.events for stats in folded.log.values()) == len(facts) == 588
 
 
+def test_headers_come_out_of_decoding_as_they_were(shop: Folds) -> None:
+    """A record that has none keeps null."""
+    headers = [None, [("h", b"v"), ("none", None)], None]
+    rows = [(0, offset, NOON, 1, None, those, b"{}") for offset, those in enumerate(headers)]
+    decoded = decode(shop.spark.createDataFrame(rows, RECORDS), shop.source, MASTER_COLUMNS).orderBy("_offset")
+    found = [row["_headers"] for row in decoded.select("_headers").collect()]
+    assert [those and [(one["key"], one["value"]) for one in those] for those in found] == headers
+
+
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(0, 60), min_size=2, max_size=3))
 def test_parts_folded_apart_merge_to_the_whole_in_spark_as_in_serving(shop: Folds, seed: int, sizes: list[int]) -> None:

@@ -58,7 +58,7 @@ def test_the_page_lists_every_planted_fault_as_found() -> None:
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \| ", line)]
     assert sorted(row[1] for row in rows) == sorted(mutant.name for mutant in MUTANTS)
     assert all(row[0] == str(mutant.invariant) for row in rows for mutant in MUTANTS if row[1] == mutant.name)
-    assert all(int(row[3]) < 2000 for row in rows)
+    assert all(int(row[3]) < 1000 for row in rows)
 
 
 def test_each_invariant_has_two_planted_faults_or_more() -> None:
