@@ -136,8 +136,9 @@ class Master:
                     "check the disk and run the batch layer again",
                     source=self.source.name,
                 )
-            if head.version > before.version + 1:  # somebody else writes too
-                self._check_joins()
+            ours = head.version == before.version + 1 == head.metadata["after"] + 1 and not head.metadata.get("whole")
+            if not ours and not self.is_current(self.origin):
+                raise self.changed()
         return total
 
     def losses(self) -> list[Loss]:
@@ -245,13 +246,17 @@ class Master:
         reach("archive.rewritten")
         later = [metadata for version, metadata in self._later(head) if metadata.get("whole")]
         if not later or later[0]["source"] != self.source.fingerprint:
-            raise DefinitionSetError(
-                "MASTER_CHANGED",
-                f"somebody else wrote to the master of {self.source.name} while it was decoded anew",
-                "run one batch layer",
-                source=self.source.name,
-            )
+            raise self.changed()
         return count
+
+    def changed(self) -> DefinitionSetError:
+        """The error of a run that finds its master decoded under another declaration."""
+        return DefinitionSetError(
+            "MASTER_CHANGED",
+            f"somebody else wrote to the master of {self.source.name} under another declaration",
+            "run one batch layer",
+            source=self.source.name,
+        )
 
     def _later(self, head: Held) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """The commits since, newest first."""

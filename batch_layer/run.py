@@ -173,12 +173,7 @@ class BatchLayer:
         for master in masters:
             archived = archived.advance(master.archived)
             if not master.is_current(ledger.archived):
-                raise DefinitionSetError(
-                    "MASTER_CHANGED",
-                    f"somebody else wrote to the master of {master.source.name} under another declaration",
-                    "run one batch layer",
-                    source=master.source.name,
-                )
+                raise master.changed()
         with self.store.write() as txn:
             txn.put_ledger(txn.ledger.archive(self._token, archived, ledger.sources))
         reach("archive.done")

@@ -265,6 +265,7 @@ class World:
         # A batch layer that believes the lock its own, beside a recovery that has just taken back what was archived.
         condition = error.condition if isinstance(error, TidelineError) else None
         falls = self.mending and condition in ("CUT_FALLS", "ARCHIVE_LOST")
+        falls |= process.name == "recover" and condition == "MASTER_CHANGED"  # by such a layer
         torn = self.recoveries > 0 and condition == "ARCHIVE_TORN"
         if torn:
             self.fault = self.fault or "torn"
