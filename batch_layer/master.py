@@ -136,8 +136,8 @@ class Master:
                     "check the disk and run the batch layer again",
                     source=self.source.name,
                 )
-            ours = head.version == before.version + 1 == head.metadata["after"] + 1 and not head.metadata.get("whole")
-            if not ours and not self.is_current(self.origin):
+            ours = (head.version, head.metadata.get("after")) == (before.version + 1, before.version)
+            if (not ours or head.metadata.get("whole")) and not self.is_current(self.origin):
                 raise self.changed()
         return total
 

@@ -34,6 +34,26 @@ def recover_up_to(installed: Installed, monkeypatch: pytest.MonkeyPatch, point: 
             recover(installed.store, installed.engine)
 
 
+def recover_beside_a_batch_run(installed: Installed, monkeypatch: pytest.MonkeyPatch, point: str) -> None:
+    """The next batch run has read a range when a recovery comes, and dies at a point."""
+    archive_ahead(installed, monkeypatch)
+    installed.send(make_events(30, 3, 70))
+
+    def recover_first() -> None:
+        monkeypatch.undo()
+        recover_up_to(installed, monkeypatch, point)
+
+    do_at(monkeypatch, "archive.write", recover_first)
+
+
+def goes_on(installed: Installed) -> None:
+    """A batch run comes to the log's end, and everything is right."""
+    installed.batch()
+    assert installed.ledger.committed == installed.log_end
+    assert installed.wrong() == []
+    assert verify(installed.home, bootstrap=installed.bootstrap).ok
+
+
 @pytest.mark.parametrize("point", ["archive.fence", "recover"])
 def test_repeats_of_what_a_recovery_took_back_are_found_by_the_speed_layer(
     installed: Installed, monkeypatch: pytest.MonkeyPatch, point: str
@@ -46,45 +66,26 @@ def test_repeats_of_what_a_recovery_took_back_are_found_by_the_speed_layer(
         installed.wait_committed()
         assert installed.wrong() == []
     assert recover(installed.store, installed.engine) == []
-    installed.batch()
-    assert installed.ledger.committed == installed.log_end
-    assert verify(installed.home, bootstrap=installed.bootstrap).ok
+    goes_on(installed)
 
 
 def test_what_was_read_before_a_recovery_is_not_written_after_it(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch layer that believes the lock its own has read a range when the recovery takes back what is before it."""
-    archive_ahead(installed, monkeypatch)
-    installed.send(make_events(30, 3, 70))
-
-    def recover_first() -> None:
-        monkeypatch.undo()
-        recover_up_to(installed, monkeypatch, "recover")
-
-    do_at(monkeypatch, "archive.write", recover_first)
+    recover_beside_a_batch_run(installed, monkeypatch, "recover")
     with pytest.raises(FenceError):
         installed.batch()
     assert installed.wrong() == []
     installed.new_batch_layer()
-    installed.batch()
-    assert installed.ledger.committed == installed.log_end
-    assert installed.wrong() == []
-    assert verify(installed.home, bootstrap=installed.bootstrap).ok
+    goes_on(installed)
 
 
 def test_what_is_written_before_a_recovery_has_its_fence_is_named_and_taken_back_by_the_next(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The range lies behind a hole then."""
-    archive_ahead(installed, monkeypatch)
-    installed.send(make_events(30, 3, 70))
-
-    def recover_first() -> None:
-        monkeypatch.undo()
-        recover_up_to(installed, monkeypatch, "archive.fence")
-
-    do_at(monkeypatch, "archive.write", recover_first)
+    recover_beside_a_batch_run(installed, monkeypatch, "archive.fence")
     for _ in range(2):
         with pytest.raises((ProtocolError, FenceError)) as caught:
             installed.batch()
@@ -95,7 +96,4 @@ def test_what_is_written_before_a_recovery_has_its_fence_is_named_and_taken_back
     assert caught.value.condition == "ARCHIVE_TORN"
     assert "tideline recover" in caught.value.hint
     assert recover(installed.store, installed.engine) == [], "Kafka holds all of it"
-    installed.batch()
-    assert installed.ledger.committed == installed.log_end
-    assert installed.wrong() == []
-    assert verify(installed.home, bootstrap=installed.bootstrap).ok
+    goes_on(installed)

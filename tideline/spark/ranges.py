@@ -78,7 +78,7 @@ def event_ids(
     middle = end.least(topic, held.part(topic, archived))
     if not begin.reaches(topic, middle):
         known = master_records(spark, master, topic, begin, middle, held.version)
-        if held.metadata["source"] != source.fingerprint:
+        if held.metadata.get("source") != source.fingerprint:
             slim = known.select("_partition", "_offset", *decoded_from(source))
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
