@@ -46,8 +46,8 @@ class Fraction(str):
 
 @dataclass
 class Decoded:
-    """The events that count, column by column with their log position, and how many records did not become
-    one.
+    """The events that count, column by column with their log position, since they were last taken; and how many
+    records were events, repeats and dead letters in all.
     """
 
     columns: list[list[Any]]
@@ -55,6 +55,12 @@ class Decoded:
     events: int = 0
     duplicates: int = 0
     dead: int = 0
+
+    def take(self) -> tuple[list[int], list[list[Any]]]:
+        """Positions and columns, which are empty afterwards."""
+        taken = self.positions, self.columns
+        self.positions, self.columns = [], [[] for _ in self.columns]
+        return taken
 
 
 def read_object(value: bytes | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tideline.oracle.records import Records
 from tideline.source import SourceDefinition
 from tideline.types import ColumnType
 
+_SLICE = 100_000  # records that are decoded at a time; as Python's values they take some ten times their space
 _ARROW = {
     "string": pa.string(),
     "boolean": pa.bool_(),
@@ -48,31 +49,45 @@ def arrow_type(kind: ColumnType) -> pa.DataType:
     return pa.decimal128(kind.precision, kind.scale) if kind.is_decimal else _ARROW[kind.name]
 
 
+def _raw_type(kind: ColumnType) -> pa.DataType:
+    """The Arrow type of a column's values as they are decoded."""
+    return {"timestamp": pa.int64(), "date": pa.int32()}.get(kind.name) or arrow_type(kind)
+
+
 def decode_events(source: SourceDefinition, records: Records) -> Events:
     """Decodes one source's records; dead letters and duplicates are counted and left out."""
     table = records.table
     decoders: dict[int, PartitionDecoder] = {}
-    names = ("_partition", "_offset", "_timestamp", "_value", "_key")
-    for index, (partition, *record) in enumerate(zip(*(table[n].to_pylist() for n in names), strict=True)):
-        decoder = decoders.get(partition)
-        if decoder is None:
-            decoder = decoders[partition] = PartitionDecoder(source)
-        decoder.add(index, *record)
-    found = [decoders[partition].found for partition in sorted(decoders)]
-    positions = pa.array([index for part in found for index in part.positions], pa.int64())
-    arrays: list[Any] = []
-    for place, column in enumerate(source.schema):
-        kind = arrow_type(column.type)
-        raw = pa.int64() if column.type.name == "timestamp" else pa.int32() if column.type.name == "date" else kind
-        arrays.append(pa.chunked_array([pa.array(part.columns[place], raw) for part in found], raw).cast(kind))
+    places: list[pa.Array] = []
+    chunks: list[list[pa.Array]] = [[] for _ in source.schema]
+    raw = [_raw_type(column.type) for column in source.schema]
+    for begin in range(0, len(table), _SLICE):  # they are in the order of partitions and offsets
+        part = table.slice(begin, _SLICE)
+        columns = [part[name].to_pylist() for name in ("_partition", "_offset", "_timestamp", "_value", "_key")]
+        for index, (partition, *record) in enumerate(zip(*columns, strict=True), begin):
+            decoder = decoders.get(partition)
+            if decoder is None:
+                decoder = decoders[partition] = PartitionDecoder(source)
+            decoder.add(index, *record)
+        for partition in sorted(decoders):
+            positions, values = decoders[partition].found.take()
+            places.append(pa.array(positions, pa.int64()))
+            for chunk, kind, column in zip(chunks, raw, values, strict=True):
+                chunk.append(pa.array(column, kind))
+    found = [decoder.found for decoder in decoders.values()]
+    arrays: list[Any] = [
+        pa.chunked_array(chunk, kind).cast(arrow_type(column.type))
+        for chunk, kind, column in zip(chunks, raw, source.schema, strict=True)
+    ]
+    positions = pa.chunked_array(places, pa.int64())
     kept = table.select(["_partition", "_offset", "_timestamp", "_key", "_headers"]).take(positions)
     stamps = kept["_timestamp"]
-    columns = [column.name for column in source.schema]
-    at = arrays[columns.index(source.event_time)].cast(pa.int64()) if source.event_time in columns else stamps
+    names = [column.name for column in source.schema]
+    at = arrays[names.index(source.event_time)].cast(pa.int64()) if source.event_time in names else stamps
     kept = kept.set_column(2, "_timestamp", stamps.cast(pa.timestamp("us")))
-    whole = pa.Table.from_arrays([*arrays, *kept.columns, at], names=[*columns, *kept.column_names, "_at"])
+    whole = pa.Table.from_arrays([*arrays, *kept.columns, at], names=[*names, *kept.column_names, "_at"])
     if source.operation:
-        said = arrays[columns.index(source.operation)].to_pylist()
+        said = arrays[names.index(source.operation)].to_pylist()
         whole = whole.append_column("_sign", pa.array([-1 if word == "retract" else 1 for word in said], pa.int8()))
     return Events(
         whole,

@@ -31,8 +31,8 @@ SCHEMA = pa.schema(
         ("_partition", pa.int32()),
         ("_offset", pa.int64()),
         ("_timestamp", pa.int64()),
-        ("_key", pa.binary()),
-        ("_value", pa.binary()),
+        ("_key", pa.large_binary()),  # more than 2 GB of a topic
+        ("_value", pa.large_binary()),
         ("_headers", HEADERS),
     ]
 )
@@ -146,7 +146,7 @@ def _blank(table: pa.Table, places: pa.Table) -> pa.Table:
     here = zip(table["_partition"].to_pylist(), table["_offset"].to_pylist(), strict=True)
     mask = pa.array([place in gone for place in here])
     for name in ("_value", "_key"):
-        kept = pc.if_else(mask, pa.scalar(None, pa.binary()), table[name])
+        kept = pc.if_else(mask, pa.scalar(None, pa.large_binary()), table[name])
         table = table.set_column(table.schema.get_field_index(name), name, kept)
     return table
 
@@ -155,7 +155,7 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
     """The records that a `read_committed` consumer sees in [begin, end), with offsets set and no group."""
     from kafka import KafkaConsumer, TopicPartition
 
-    parts: dict[int, list[Any]] = {p: [] for p, offset in begin.items() if offset < end.offset(topic, p)}
+    parts: dict[int, list[pa.Table]] = {p: [] for p, offset in begin.items() if offset < end.offset(topic, p)}
     if not parts:
         return SCHEMA.empty_table()
     consumer = KafkaConsumer(
@@ -178,7 +178,8 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
         while open_:
             left = sum(end.offset(topic, p) - consumer.position(places[p]) for p in open_)
             for place, records in consumer.poll(timeout_ms=500, max_records=max(1, min(left, 50_000))).items():
-                parts[place.partition] += records
+                p = place.partition
+                parts[p].append(_table(p, records, end.offset(topic, p)))
                 deadline = time.monotonic() + PATIENCE
             done = {p for p in open_ if consumer.position(places[p]) >= end.offset(topic, p)}
             consumer.pause(*(places[p] for p in done))
@@ -189,7 +190,7 @@ def _read_kafka(topic: str, begin: Mapping[int, int], end: Cut, bootstrap: str) 
                 raise LogUnreadableError("LOG_STALLED", topic=topic, seconds=PATIENCE, reached=reached, wanted=wanted)
     finally:
         consumer.close()
-    return pa.concat_tables([_table(p, parts[p], end.offset(topic, p)) for p in sorted(parts)])
+    return pa.concat_tables([SCHEMA.empty_table(), *(table for p in sorted(parts) for table in parts[p])])
 
 
 def _table(partition: int, records: Sequence[Any], end: int) -> pa.Table:
