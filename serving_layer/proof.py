@@ -16,10 +16,11 @@ LIVE, BATCH = "live", "batch"
 def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
     """The JSON-able proof of a plan's answer at a snapshot's ledger.
 
-    `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `batch_cut` is
-    where batch ends and speed begins, `cut` where the answer ends. `events`, `rejects`, `duplicates` and
-    `dead_letters` count per side. `freshness` is how many seconds ago the last commit was, null where
-    that is not known. `losses` are the ranges before the cut that are gone from the log, or were replaced.
+    `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `origin` is where its
+    history begins, `batch_cut` where batch ends and speed begins, `cut` where the answer ends. `events`,
+    `rejects`, `duplicates` and `dead_letters` count per side. `freshness` is how many seconds ago the last
+    commit was, null where that is not known. `losses` are the ranges before the cut that are gone from the log,
+    or were replaced.
     """
     view, topic = plan.view, ledger.topic_of(plan.view.fingerprint)
     live = plan.version is None
@@ -34,6 +35,7 @@ def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
         "fingerprint": view.fingerprint,
         "mode": LIVE if live else BATCH,
         "version": version.id,
+        "origin": ledger.origin.restrict([topic]).to_json(),
         "cut": (committed if live else batch_cut).to_json(),
         "batch_cut": batch_cut.to_json(),
         "committed_cut": committed.to_json(),

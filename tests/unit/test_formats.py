@@ -34,8 +34,10 @@ def put(home: Path, **values: bytes) -> None:
 
 
 def test_every_view_and_version_of_a_kept_home_answers_as_it_did(home: Path) -> None:
-    expected = json.loads(ANSWERS.read_text("utf-8"))
-    assert answers(home) == expected
+    expected, found = json.loads(ANSWERS.read_text("utf-8")), answers(home)
+    for before, now in zip(expected, found, strict=True):
+        now["proof"] = {name: now["proof"][name] for name in before["proof"]}  # it may say more than it did
+    assert found == expected
     modes = {(answer["view"], answer["proof"]["mode"]) for answer in expected}
     assert {("everything", "live"), ("everything", "batch"), ("totals", "batch")} <= modes
     assert all(answer["rows"] for answer in expected)

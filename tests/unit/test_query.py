@@ -280,6 +280,7 @@ def test_the_proof_counts_what_the_answer_stands_for(reader: Reader, installatio
     )
     assert Cut.from_json(proof["cut"]) == Cut.from_json(proof["committed_cut"]) == ledger.committed
     assert Cut.from_json(proof["batch_cut"]) == ledger.version.cut
+    assert Cut.from_json(proof["origin"]) == ledger.origin
     assert proof["events"] == {"batch": 400, "speed": 200}
     assert proof["rejects"] == {"batch": 2, "speed": 1}
     assert proof["duplicates"] == proof["dead_letters"] == {"batch": 2, "speed": 1}
