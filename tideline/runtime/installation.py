@@ -13,6 +13,7 @@ from tideline.errors import OutsideError, UsageError
 from tideline.runtime.home import Home, HomeError
 from tideline.runtime.java import find_java
 from tideline.runtime.process import pause
+from tideline.runtime.scratch import own_scratch
 from tideline.settings import Settings
 from tideline.stores.lmdb import LmdbStore
 
@@ -57,7 +58,8 @@ def layer_session(name: str, home: Home, settings: Settings, brief: bool = False
     from tideline.spark.session import start_spark
 
     find_java()
-    return start_spark(name, spark_settings(home, settings, brief), settings.spark)
+    scratch = own_scratch(home.tmp, name.removeprefix("tideline-"))
+    return start_spark(name, spark_settings(home, settings, brief, scratch), settings.spark)
 
 
 def stop_on_signals() -> threading.Event:

@@ -12,11 +12,24 @@ from tideline.held import read_held
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
 
+_MANY = 1 << 20  # more partitions than a scan has
 MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_headers", "_value")
 
 
 def range_sql(topic: str, begin: Cut, end: Cut) -> str:
-    """SQL that holds for the records of [begin, end), by `_partition` and `_offset`."""
+    """SQL that holds for the records of [begin, end), by `_partition` and `_offset`.
+
+    The offsets are data to it, so that Spark compiles the same code for every range, and does so once.
+    """
+    count = max(end.offsets(topic), default=-1) + 1
+    starts, ends = (
+        f"array({', '.join(f'{cut.offset(topic, partition)}L' for partition in range(count))})" for cut in (begin, end)
+    )
+    return f"_offset >= get({starts}, _partition) and _offset < get({ends}, _partition)" if count else "false"
+
+
+def _files_sql(topic: str, begin: Cut, end: Cut) -> str:
+    """The same with constants, by which Delta knows the files that it need not read."""
     terms = [
         f"(_partition = {partition} and _offset >= {begin.offset(topic, partition)} and _offset < {offset})"
         for partition, offset in end.offsets(topic).items()
@@ -53,7 +66,10 @@ def master_records(
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    return reader.load(str(path)).where(range_sql(topic, begin, end))
+    rows = reader.load(str(path)).where(_files_sql(topic, begin, end))
+    # Not to have fewer partitions, but to end the stage for which code is generated: with the constants in it, that is
+    # compiled anew for each range, and all that follows need not be.
+    return rows.coalesce(_MANY)
 
 
 def event_ids(

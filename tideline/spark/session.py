@@ -19,6 +19,8 @@ _DEFAULTS = {
     # It may compute a shared expression ahead of the TryEval that is to catch its error, and so end the job.
     "spark.sql.subexpressionElimination.enabled": "false",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    # As many generated classes as plans need, and some: with fewer than a run goes through, each is compiled each time.
+    "spark.sql.codegen.cache.maxEntries": "1000",
     # A sketch in a view makes Spark aggregate in object hash maps, which fall back to sorting at 128 groups by default.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000000",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
