@@ -247,7 +247,7 @@ def send_all(
         eta = seconds * (1 - share) / share if share else None
         return Progress(sent, duplicates, seconds, (sent + duplicates) / seconds, share, eta, done)
 
-    with Sender(topic, bootstrap, linger_ms=20 if rate is None else 2) as sender:
+    with Sender(topic, bootstrap, linger_ms=2 if rate and rate < 1000 else 20) as sender:
         begin = reported = time.monotonic()
         for event, repeated in stream:
             sender.send(event, headers)

@@ -25,7 +25,7 @@ from typing import Any
 from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
-RATE = 200  # events a second
+RATE = 50  # events a second
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tideline.produce import send_all
 from tideline.runtime.broker import Broker
 from tideline.runtime.home import Home
 from tideline.runtime.process import ChildProcess, Command, pause
-from tideline.runtime.topics import log_end_offsets
+from tideline.runtime.topics import create_topic, delete_topic, log_end_offsets
 from tideline.simulate.shop import Shop
 
 TOPIC = "shop"
@@ -37,23 +37,30 @@ QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"  # for JVMs tha
 
 
 class Site:
-    """An installation in `folder`, with `rate` events a second and a batch run `every` so often."""
+    """An installation in `folder`, with `rate` events a second and a batch run `every` so often.
 
-    def __init__(self, folder: Path, rate: float, every: str = "2s", java: str = QUICK) -> None:
+    `java` is for its JVMs; `settings` are given to its processes by their names in the environment.
+    """
+
+    def __init__(
+        self, folder: Path, rate: float, every: str = "2s", java: str = QUICK, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.home = Home(folder / "home").prepare()
         self._kill_at = folder / "kill-at"
         self.broker = Broker(self.home)
         self.bootstrap = self.broker.bootstrap
-        self.rate, self.every, self.java = rate, every, java
+        self.rate, self.every = rate, every
+        self._environment = {"JAVA_TOOL_OPTIONS": java, **(settings or {})}
         self.children: dict[str, ChildProcess] = {}
         self.asker = Asker(lambda: (self.home.read_status("serve") or {}).get("url"))
         self._reader: Reader | None = None
+        self._sending = threading.Lock()
+        self._silence, self._over = threading.Event(), threading.Event()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Everything up, the first version published; nothing is left at the end."""
-        stop = threading.Event()
-        traffic = threading.Thread(target=self._send, args=(stop,), name="traffic")
+        traffic = threading.Thread(target=self._send, name="traffic")
         try:
             self.broker.start()
             self.finish("apply", "--catalog", str(CATALOG))
@@ -64,20 +71,32 @@ class Site:
             with self.asker:
                 yield
         finally:
-            stop.set()
+            self._over.set()
+            self._silence.set()
             self.stop(*self.children)
             self.close_reader()
             if traffic.is_alive():
                 traffic.join(60)
             self.broker.stop()
 
-    def _send(self, stop: threading.Event) -> None:
+    def _send(self) -> None:
         shop = Shop(dt.datetime.now(dt.timezone.utc), rate=self.rate, repeated=0.05, broken=0.01)
         events = shop.events()
-        while not stop.is_set():
-            with contextlib.suppress(TidelineError):  # the broker is away; what it did not take is not missing
-                send_all(events, TOPIC, self.bootstrap, rate=self.rate, stop=stop)
-            stop.wait(0.5)
+        while not self._over.is_set():
+            # The broker may be away; what it did not take is not missing.
+            with self._sending, contextlib.suppress(TidelineError):
+                send_all(events, TOPIC, self.bootstrap, rate=self.rate, stop=self._silence)
+            self._over.wait(0.5)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No events are sent."""
+        self._silence.set()
+        with self._sending:
+            try:
+                yield
+            finally:
+                self._silence.clear()
 
     @contextlib.contextmanager
     def armed(self, point: str) -> Iterator[None]:
@@ -92,7 +111,7 @@ class Site:
         """A command of the installation."""
         argv = (sys.executable, "-m", "tideline.cli.main", name, "--home", str(self.home.path), *options)
         where = () if name == "serve" else ("--bootstrap-server", self.bootstrap)
-        env = {"TIDELINE_KILL_AT": f"@{self._kill_at}", "JAVA_TOOL_OPTIONS": self.java}
+        env = {**self._environment, "TIDELINE_KILL_AT": f"@{self._kill_at}"}
         return ChildProcess(Command(name, (*argv, *where), env, self.home.logs / f"{name}.log"))
 
     def finish(self, name: str, *options: str) -> None:
@@ -137,6 +156,12 @@ class Site:
 
     def log_end(self) -> Cut:
         return Cut(log_end_offsets(self.bootstrap, [TOPIC]))
+
+    def renew_topic(self) -> None:
+        """The topic is deleted, and made anew under the same name."""
+        partitions = len(self.log_end().offsets(TOPIC))
+        delete_topic(self.bootstrap, TOPIC)
+        create_topic(self.bootstrap, TOPIC, partitions)
 
     def delete_records(self, before: dict[int, int]) -> None:
         """Kafka deletes what lies before these offsets, as its retention would."""

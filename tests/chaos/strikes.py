@@ -13,7 +13,7 @@ from collections.abc import Callable
 from live_site import LAYERS, TOPIC, Site
 
 from tideline.oracle import Report
-from tideline.points import ERASE_POINTS, POINTS, RECOVERY_POINTS
+from tideline.points import ERASE_POINTS, POINTS, REBASE_POINTS, RECOVERY_POINTS
 from tideline.runtime.process import ChildProcess, pause
 
 DEATH = 180.0  # seconds within which a process must have died
@@ -22,7 +22,7 @@ AWAY = "kafka for a minute"
 OUTAGE = 60.0  # seconds
 TWICE = ("speed twice", "batch twice")
 ONCE = ("speed.fence", "speed.start", "archive.rewrite", "archive.rewritten")  # reached once in a process's life
-STRIKES = (*POINTS, *RECOVERY_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE, AWAY)
+STRIKES = (*POINTS, *RECOVERY_POINTS, *REBASE_POINTS, *ERASE_POINTS, *AT_RANDOM, *TWICE, AWAY)
 
 
 def victim(strike: str) -> str:
@@ -33,6 +33,8 @@ def victim(strike: str) -> str:
         return "kafka"
     if strike in RECOVERY_POINTS:
         return "recover"
+    if strike in REBASE_POINTS:
+        return "recover --rebase"
     if strike in ERASE_POINTS:
         return "erase"
     return "speed" if strike.startswith("speed") else "batch"
@@ -63,6 +65,8 @@ class Strikes:
             return self._kafka(dice, OUTAGE if name == AWAY else 0)
         if name in RECOVERY_POINTS:
             return self._recover(name)
+        if name in REBASE_POINTS:
+            return self._rebase(name)
         if name in ERASE_POINTS:
             return self._erase(name)
         if name in AT_RANDOM:
@@ -129,19 +133,35 @@ class Strikes:
         return self._again(*LAYERS)
 
     def _recover(self, point: str) -> float:
-        """A batch run dies once the master is ahead, and Kafka's retention overtakes both layers."""
+        """A batch run dies once the master is ahead, and Kafka's retention overtakes both layers.
+
+        What is archived is taken back only where Kafka still holds it.
+        """
         site = self.site
         site.stop("speed")
         self._kill("batch", "archive.done")
-        known = site.ledger.committed.offset(TOPIC, 0)
-        site.wait(lambda: site.log_end().offset(TOPIC, 0) > known + 5, "there is something to lose")
-        site.delete_records({0: site.log_end().offset(TOPIC, 0)})
+        if point != "archive.restore":
+            known = site.ledger.archived.offset(TOPIC, 0)
+            site.wait(lambda: site.log_end().offset(TOPIC, 0) > known + 5, "there is something to lose")
+            site.delete_records({0: site.log_end().offset(TOPIC, 0)})
         self._run_into(point, "recover")
         self._verify()
+        return self._finish("recover") + self._again("speed", "batch")
+
+    def _rebase(self, point: str) -> float:
+        """The topic is made anew, before all of the old one was archived."""
+        site = self.site
+        with site.quiet():
+            site.stop("speed", "batch")
+            site.renew_topic()
+        self._run_into(point, "recover", "--rebase")
+        return self._finish("recover", "--rebase") + self._again("speed", "batch")
+
+    def _finish(self, *command: str) -> float:
+        """Seconds of a command that was broken off before."""
         began = time.monotonic()
-        site.finish("recover")
-        done = time.monotonic() - began
-        return done + self._again("speed", "batch")
+        self.site.finish(*command)
+        return time.monotonic() - began
 
     def _erase(self, point: str) -> float:
         """A customer is erased, which is broken off; the layers come back once it is done."""
@@ -152,7 +172,4 @@ class Strikes:
         self._erased += 1
         who = ("--source", TOPIC, "--key", f"customer=customer-{self._erased:05d}")
         self._run_into(point, "erase", *who)
-        began = time.monotonic()
-        site.finish("erase", *who)
-        done = time.monotonic() - began
-        return done + self._again(*LAYERS)
+        return self._finish("erase", *who) + self._again(*LAYERS)
