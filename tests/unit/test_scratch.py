@@ -38,7 +38,7 @@ def test_what_a_killed_process_left_goes_when_the_next_one_starts_and_what_other
         assert not left.exists()
         assert (used / "blocks").exists()
         assert mine.is_dir()
-        assert own_scratch(tmp_path, "batch") == mine
+        assert own_scratch(tmp_path, "recover") == mine
         living.communicate()
     assert not used.exists(), "a process that ends takes its own with it"
     assert {path.name for path in tmp_path.iterdir()} == {mine.name, "lock"}

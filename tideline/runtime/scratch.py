@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO
 
 _LOCK = "lock"
-_own: dict[tuple[Path, str], tuple[Path, IO[bytes]]] = {}
+_own: dict[Path, tuple[Path, IO[bytes]]] = {}
 
 
 def own_scratch(parent: Path, name: str) -> Path:
-    """A folder in `parent` that is this process's until it ends, however it ends. Raises OSError."""
-    known = _own.get((parent, name))
+    """A folder in `parent` that is this process's until it ends, however it ends; it has one. Raises OSError."""
+    known = _own.get(parent)
     if known and known[0].is_dir():
         return known[0]
     parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ def own_scratch(parent: Path, name: str) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
         held = (folder / _LOCK).open("ab")
         fcntl.flock(held, fcntl.LOCK_EX)
-    _own[parent, name] = folder, held
+    _own[parent] = folder, held
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 

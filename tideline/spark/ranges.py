@@ -12,7 +12,6 @@ from tideline.held import read_held
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
 
-_MANY = 1 << 20  # more partitions than a scan has
 MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_headers", "_value")
 
 
@@ -66,10 +65,7 @@ def master_records(
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    rows = reader.load(str(path)).where(_files_sql(topic, begin, end))
-    # Not to have fewer partitions, but to end the stage for which code is generated: with the constants in it, that is
-    # compiled anew for each range, and all that follows need not be.
-    return rows.coalesce(_MANY)
+    return reader.load(str(path)).where(_files_sql(topic, begin, end))
 
 
 def event_ids(
