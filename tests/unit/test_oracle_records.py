@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from tideline.cut import Cut
+from tideline.oracle import records as records_module
 from tideline.oracle.events import decode_events
-from tideline.oracle.records import SCHEMA, LogUnreadableError, differences, read_records
+from tideline.oracle.records import SCHEMA, Log, LogUnreadableError, differences
 from tideline.runtime.topics import log_end_offsets
 from tideline.source import Source
 
@@ -22,23 +24,51 @@ def records(rows: list[tuple[Any, ...]]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(SCHEMA.names, row, strict=True)) for row in filled], SCHEMA)
 
 
-SAME = [(0, 0, b"a"), (0, 2, b"b"), (1, 5, None)]
+SAME = [(0, 0, b"a"), (0, 2, b"b"), (0, 5, None)]
 
 
 @pytest.mark.parametrize(
     ("master", "kafka", "expected"),
     [
         (SAME, SAME, []),
-        (SAME[:2], SAME, ["partition 1: 1 records in Kafka, not in the master, offsets 5"]),
+        ([], [], []),
+        (SAME[:2], SAME, ["partition 0: 1 records in Kafka, not in the master, offsets 5"]),
         (SAME, SAME[1:], ["partition 0: 1 records in the master, not in Kafka, offsets 0"]),
-        (SAME, [(0, 0, b"a"), (0, 2, b"B"), (1, 5, None)], ["partition 0: 1 records differ in _value, offsets 2"]),
-        (SAME, [(0, 0, b"a"), (0, 2, b"b"), (1, 5, b"")], ["partition 1: 1 records differ in _value, offsets 5"]),
+        (SAME, [(0, 0, b"a"), (0, 2, b"B"), (0, 5, None)], ["partition 0: 1 records differ in _value, offsets 2"]),
+        (SAME, [(0, 0, b"a"), (0, 2, b"b"), (0, 5, b"")], ["partition 0: 1 records differ in _value, offsets 5"]),
         (SAME, [(0, 0, b"a", b"k"), *SAME[1:]], ["partition 0: 1 records differ in _key, offsets 0"]),
         ([*SAME[:1], *SAME], SAME, ["partition 0: 1 records twice in the master, offsets 0"]),
+        (
+            SAME[:2],
+            [(0, 2, b"c"), *SAME[2:]],
+            [
+                "partition 0: 1 records in Kafka, not in the master, offsets 5",
+                "partition 0: 1 records in the master, not in Kafka, offsets 0",
+                "partition 0: 1 records differ in _value, offsets 2",
+            ],
+        ),
     ],
 )
 def test_a_difference_names_partition_and_offsets(master: list[Any], kafka: list[Any], expected: list[str]) -> None:
-    assert list(differences(records(master), records(kafka))) == expected
+    assert list(differences(0, records(master), records(kafka))) == expected
+
+
+@dataclass(frozen=True)
+class Read:
+    """A log that was read to its end: all of its records, and what was counted."""
+
+    table: pa.Table
+    log: Log
+
+
+def read(topic: str, begin: Cut, end: Cut, archived: Cut, path: Path, bootstrap: str) -> Read:
+    log = Log(topic, begin, end, archived, path, bootstrap)
+    return Read(pa.concat_tables([SCHEMA.empty_table(), *log]).combine_chunks(), log)
+
+
+@pytest.fixture(params=[3, records_module.SLICE], ids=["slices", "at once"])
+def sliced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "SLICE", request.param)
 
 
 def write_master(path: Path, table: pa.Table, erased: tuple[int, ...] = ()) -> None:
@@ -50,7 +80,7 @@ def write_master(path: Path, table: pa.Table, erased: tuple[int, ...] = ()) -> N
 
 
 @pytest.fixture
-def logged(kafka: str, topic: str) -> tuple[str, str, Cut, pa.Table]:
+def logged(kafka: str, topic: str, sliced: None) -> tuple[str, str, Cut, pa.Table]:
     """A topic with 40 records in four partitions: bootstrap, name, end, and the records."""
     from kafka import KafkaProducer
 
@@ -62,7 +92,7 @@ def logged(kafka: str, topic: str) -> tuple[str, str, Cut, pa.Table]:
     producer.flush()
     producer.close()
     end = Cut(log_end_offsets(kafka, [topic]))
-    return kafka, topic, end, read_records(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table
+    return kafka, topic, end, read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table
 
 
 @pytest.mark.integration
@@ -70,11 +100,11 @@ def test_the_log_is_read_up_to_the_cut(logged: tuple[str, str, Cut, pa.Table]) -
     bootstrap, topic, end, table = logged
     assert len(table) == 40
     cut = Cut({topic: {0: 10, 1: 3, 2: 0}})
-    found = read_records(topic, Cut({topic: {0: 4}}), cut, Cut(), Path("/nowhere"), bootstrap)
+    found = read(topic, Cut({topic: {0: 4}}), cut, Cut(), Path("/nowhere"), bootstrap)
     places = list(zip(found.table["_partition"].to_pylist(), found.table["_offset"].to_pylist(), strict=True))
     assert places == [(0, 4), (0, 5), (0, 6), (0, 7), (0, 8), (0, 9), (1, 0), (1, 1), (1, 2)]
     source = Source("s", schema="n int", event_time="_timestamp").resolve()
-    events = decode_events(source, read_records(topic, Cut(), end, Cut(), Path("/nowhere"), bootstrap))
+    events = decode_events(source, Log(topic, Cut(), end, Cut(), Path("/nowhere"), bootstrap))
     assert (events.records, events.events, events.dead, events.duplicates) == (40, 39, 1, 0)
     assert sorted(events.table["n"].to_pylist()) == [n for n in range(40) if n != 7]
     assert events.table["_headers"].null_count == 38
@@ -85,24 +115,25 @@ def test_what_both_hold_is_compared_and_counted(logged: tuple[str, str, Cut, pa.
     bootstrap, topic, end, table = logged
     archived = Cut({topic: {0: 10, 1: 4}})
     write_master(tmp_path / "good", table)
-    found = read_records(topic, Cut(), end, archived, tmp_path / "good", bootstrap)
-    assert (len(found.table), found.from_kafka, found.from_master, found.twice, found.faults) == (40, 40, 14, 14, ())
+    found = read(topic, Cut(), end, archived, tmp_path / "good", bootstrap)
+    log = found.log
+    assert (len(found.table), log.from_kafka, log.from_master, log.twice, log.faults) == (40, 40, 14, 14, [])
     assert found.table.drop(["_headers"]).equals(table.drop(["_headers"]))
     values = [b"forged" if place == 5 else value for place, value in enumerate(table["_value"].to_pylist())]
     write_master(tmp_path / "forged", table.set_column(4, "_value", pa.array(values, pa.binary())))
-    faults = read_records(topic, Cut(), end, archived, tmp_path / "forged", bootstrap).faults
-    assert faults == ("partition 0: 1 records differ in _value, offsets 5",)
+    faults = read(topic, Cut(), end, archived, tmp_path / "forged", bootstrap).log.faults
+    assert faults == ["partition 0: 1 records differ in _value, offsets 5"]
     write_master(tmp_path / "kept", table, erased=(3,))
-    faults = read_records(topic, Cut(), end, archived, tmp_path / "kept", bootstrap).faults
+    faults = read(topic, Cut(), end, archived, tmp_path / "kept", bootstrap).log.faults
     assert [fault.partition(" differ")[2] for fault in faults] == [" in _value, offsets 3", " in _key, offsets 3"]
     for name in ("_key", "_value"):
         kept = [None if place == 3 else value for place, value in enumerate(table[name].to_pylist())]
         table = table.set_column(table.schema.get_field_index(name), name, pa.array(kept, pa.binary()))
     write_master(tmp_path / "erased", table, erased=(3,))
-    assert read_records(topic, Cut(), end, archived, tmp_path / "erased", bootstrap).faults == ()
+    assert read(topic, Cut(), end, archived, tmp_path / "erased", bootstrap).log.faults == []
     write_master(tmp_path / "short", table.slice(1), erased=(2,))
-    faults = read_records(topic, Cut(), end, archived, tmp_path / "short", bootstrap).faults
-    assert faults == ("partition 0: 1 records in Kafka, not in the master, offsets 0",)
+    faults = read(topic, Cut(), end, archived, tmp_path / "short", bootstrap).log.faults
+    assert faults == ["partition 0: 1 records in Kafka, not in the master, offsets 0"]
 
 
 @pytest.mark.integration
@@ -114,12 +145,39 @@ def test_what_kafka_has_deleted_comes_from_the_master(logged: tuple[str, str, Cu
     admin.delete_records({TopicPartition(topic, 0): 6})
     admin.close()
     write_master(tmp_path / "master", table)
-    found = read_records(topic, Cut(), end, end, tmp_path / "master", bootstrap)
-    assert (len(found.table), found.from_kafka, found.twice, found.faults) == (40, 34, 34, ())
+    found = read(topic, Cut(), end, end, tmp_path / "master", bootstrap)
+    assert (len(found.table), found.log.from_kafka, found.log.twice, found.log.faults) == (40, 34, 34, [])
     with pytest.raises(LogUnreadableError) as lost:
-        read_records(topic, Cut(), end, Cut({topic: {0: 5}}), tmp_path / "master", bootstrap)
+        read(topic, Cut(), end, Cut({topic: {0: 5}}), tmp_path / "master", bootstrap)
     assert lost.value.condition == "LOG_LOST"
     assert lost.value.params == {"topic": topic, "partition": 0, "start": 6, "archived": 5}
     with pytest.raises(LogUnreadableError) as missing:
-        read_records(topic, Cut(), end, end, tmp_path / "nothing", bootstrap)
+        read(topic, Cut(), end, end, tmp_path / "nothing", bootstrap)
     assert missing.value.condition == "MASTER_UNREADABLE"
+
+
+@pytest.mark.integration
+def test_offsets_without_a_record_are_passed_over(kafka: str, topic: str, sliced: None) -> None:
+    from kafka import KafkaProducer
+
+    producer = KafkaProducer(bootstrap_servers=kafka, transactional_id=topic)
+    try:
+        producer.init_transactions()
+        for number in range(6):
+            producer.begin_transaction()
+            for value in (b"a%d" % number, b"b%d" % number):
+                producer.send(topic, value, partition=1)
+            producer.flush()
+            if number % 3 == 1:
+                producer.commit_transaction()
+            else:
+                producer.abort_transaction()
+        producer.begin_transaction()  # after this every earlier mark is in the log
+        producer.send(topic, b"last", partition=1).get(10)
+        producer.commit_transaction()
+    finally:
+        producer.close(timeout=5)
+    end = Cut({topic: {1: 19}})
+    found = read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table
+    assert found["_offset"].to_pylist() == [3, 4, 12, 13, 18]
+    assert found["_value"].to_pylist() == [b"a1", b"b1", b"a4", b"b4", b"last"]

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
@@ -259,7 +260,7 @@ class PartitionDecoder:
         names = [column.name for column in source.schema]
         self._id = names.index(source.event_id) if source.event_id else None
         self._operation = names.index(source.operation) if source.operation else None
-        self._last: dict[Any, int] = {}
+        self._last: OrderedDict[Any, int] = OrderedDict()  # by offset; none from before the horizon
 
     def add(self, index: int, offset: int, stamp: int, value: bytes | None, key: bytes | None = None) -> None:
         """Take the next record; `index` is what `positions` will hold if it counts."""
@@ -271,9 +272,11 @@ class PartitionDecoder:
         if self._id is not None:
             retracts = self._operation is not None and row[self._operation] == "retract"
             name = (retracts, row[self._id])
-            before = self._last.get(name)
+            while self._last and offset - next(iter(self._last.values())) > self.source.horizon:
+                self._last.popitem(last=False)
+            before = self._last.pop(name, None)
             self._last[name] = offset
-            if before is not None and offset - before <= self.source.horizon:
+            if before is not None:
                 self.found.duplicates += 1
                 return
         self.found.events += 1

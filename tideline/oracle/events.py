@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from tideline.oracle.decode import PartitionDecoder
-from tideline.oracle.records import Records
+from tideline.oracle.records import SCHEMA
 from tideline.source import SourceDefinition
 from tideline.types import ColumnType
 
 _SLICE = 100_000  # records that are decoded at a time; as Python's values they take some ten times their space
+_RECORD = pa.schema([SCHEMA.field(name) for name in ("_partition", "_offset", "_timestamp", "_key", "_headers")])
 _ARROW = {
     "string": pa.string(),
     "boolean": pa.bool_(),
@@ -54,45 +55,45 @@ def _raw_type(kind: ColumnType) -> pa.DataType:
     return {"timestamp": pa.int64(), "date": pa.int32()}.get(kind.name) or arrow_type(kind)
 
 
-def decode_events(source: SourceDefinition, records: Records) -> Events:
-    """Decodes one source's records; dead letters and duplicates are counted and left out."""
-    table = records.table
+def decode_events(source: SourceDefinition, log: Iterable[pa.Table]) -> Events:
+    """Decodes one source's records, table by table as a `Log` gives them; dead letters and duplicates are left out."""
     decoders: dict[int, PartitionDecoder] = {}
-    places: list[pa.Array] = []
+    kept: list[pa.Table] = [_RECORD.empty_table()]
     chunks: list[list[pa.Array]] = [[] for _ in source.schema]
     raw = [_raw_type(column.type) for column in source.schema]
-    for begin in range(0, len(table), _SLICE):  # they are in the order of partitions and offsets
-        part = table.slice(begin, _SLICE)
-        columns = [part[name].to_pylist() for name in ("_partition", "_offset", "_timestamp", "_value", "_key")]
-        for index, (partition, *record) in enumerate(zip(*columns, strict=True), begin):
-            decoder = decoders.get(partition)
-            if decoder is None:
-                decoder = decoders[partition] = PartitionDecoder(source)
-            decoder.add(index, *record)
-        for partition in sorted(decoders):
-            positions, values = decoders[partition].found.take()
-            places.append(pa.array(positions, pa.int64()))
+    records = 0
+    for table in log:
+        records += len(table)
+        for begin in range(0, len(table), _SLICE):
+            part = table.slice(begin, _SLICE)
+            columns = [part[name].to_pylist() for name in ("_partition", "_offset", "_timestamp", "_value", "_key")]
+            decoder = decoders.setdefault(columns[0][0], PartitionDecoder(source))
+            for index, record in enumerate(zip(*columns[1:], strict=True)):
+                decoder.add(index, *record)
+            positions, values = decoder.found.take()
+            kept.append(part.select(_RECORD.names).take(pa.array(positions, pa.int64())))
             for chunk, kind, column in zip(chunks, raw, values, strict=True):
                 chunk.append(pa.array(column, kind))
     found = [decoder.found for decoder in decoders.values()]
-    arrays: list[Any] = [
-        pa.chunked_array(chunk, kind).cast(arrow_type(column.type))
-        for chunk, kind, column in zip(chunks, raw, source.schema, strict=True)
-    ]
-    positions = pa.chunked_array(places, pa.int64())
-    kept = table.select(["_partition", "_offset", "_timestamp", "_key", "_headers"]).take(positions)
-    stamps = kept["_timestamp"]
+    return Events(
+        _event_table(source, [pa.chunked_array(c, kind) for c, kind in zip(chunks, raw, strict=True)], kept),
+        records,
+        sum(p.events for p in found),
+        sum(p.duplicates for p in found),
+        sum(p.dead for p in found),
+    )
+
+
+def _event_table(source: SourceDefinition, values: list[pa.ChunkedArray], places: list[pa.Table]) -> pa.Table:
+    """The events' columns and what is known of their records."""
     names = [column.name for column in source.schema]
+    arrays = [value.cast(arrow_type(column.type)) for value, column in zip(values, source.schema, strict=True)]
+    kept = pa.concat_tables(places)
+    stamps = kept["_timestamp"]
     at = arrays[names.index(source.event_time)].cast(pa.int64()) if source.event_time in names else stamps
     kept = kept.set_column(2, "_timestamp", stamps.cast(pa.timestamp("us")))
     whole = pa.Table.from_arrays([*arrays, *kept.columns, at], names=[*names, *kept.column_names, "_at"])
     if source.operation:
         said = arrays[names.index(source.operation)].to_pylist()
         whole = whole.append_column("_sign", pa.array([-1 if word == "retract" else 1 for word in said], pa.int8()))
-    return Events(
-        whole,
-        len(table),
-        sum(p.events for p in found),
-        sum(p.duplicates for p in found),
-        sum(p.dead for p in found),
-    )
+    return whole

@@ -18,7 +18,7 @@ from tideline.ledger import Ledger
 from tideline.oracle.check import Answered, check_view
 from tideline.oracle.duck import Duck
 from tideline.oracle.events import decode_events
-from tideline.oracle.records import read_records
+from tideline.oracle.records import Log
 from tideline.oracle.report import LogReport, Report, ViewReport
 from tideline.oracle.spark import Spark
 from tideline.runtime.home import Home
@@ -80,26 +80,26 @@ def _verify_source(
 
         ledger.check_topics(topic_ids(bootstrap, [topic]))
     begin, archived = ledger.origin.restrict([topic]), ledger.archived.restrict([topic])
-    records = read_records(topic, begin, cut, archived, home.master / source.name, bootstrap)
-    events = decode_events(source, records)
-    log = LogReport(
+    log = Log(topic, begin, cut, archived, home.master / source.name, bootstrap)
+    events = decode_events(source, log)
+    report = LogReport(
         source.name,
         cut.to_json(),
         events.records,
         events.events,
         events.duplicates,
         events.dead,
-        records.from_kafka,
-        records.from_master,
-        records.twice,
+        log.from_kafka,
+        log.from_master,
+        log.twice,
         time.monotonic() - began,
-        records.faults,
+        tuple(log.faults),
     )
     home.tmp.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="verify-", dir=home.tmp) as folder:
         duck, spark = Duck(source, events.table), Spark(events.table, Path(folder))
         try:
-            return log, [check_view(answered, events, duck, spark) for answered in group]
+            return report, [check_view(answered, events, duck, spark) for answered in group]
         finally:
             spark.close()
             duck.close()
