@@ -151,6 +151,22 @@ def test_added_columns_and_wider_types_are_decoded_from_the_records_already_arch
     assert installed.answers("totals") == narrow(count_events(installed.records()))
 
 
+def test_a_column_that_goes_is_refused_with_what_may_be_its_new_name_and_nothing_is_registered(
+    installed: Installed,
+) -> None:
+    installed.apply(*few_views(make_source(installed.topic, schema=SCHEMA + ", note string")))
+    before = installed.ledger
+    with pytest.raises(UsageError) as caught:
+        installed.apply(*few_views(make_source(installed.topic, schema=SCHEMA + ", remark string")))
+    assert (caught.value.condition, caught.value.params["columns"]) == ("COLUMN_DROPPED", ["note"])
+    assert "note string is dropped, or renamed remark" in caught.value.message
+    with pytest.raises(UsageError) as dropped:
+        installed.apply(*few_views(make_source(installed.topic)))
+    assert "renamed" not in dropped.value.message
+    assert "--accept-narrower" in str(dropped.value)
+    assert installed.ledger == before
+
+
 def test_a_changed_view_answers_as_before_until_its_successor_is_published_and_no_other_is_rebuilt(
     installed: Installed,
 ) -> None:
