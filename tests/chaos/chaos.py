@@ -26,6 +26,8 @@ from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
 RATE = 50  # events a second
+EVERY = "15s"  # between the starts of two batch runs
+TRIGGER = {"TIDELINE_SPEED_TRIGGER": "2s"}  # leaves the processor to what is being started
 
 
 def main() -> int:
@@ -60,7 +62,7 @@ def main() -> int:
 
 def _run(run: int, names: list[str], folder: Path, deadline: float) -> Iterator[dict[str, Any]]:
     """The strikes of one run, each on the same installation, as long as there is time."""
-    site = Site(folder, RATE)
+    site = Site(folder, RATE, EVERY, settings=TRIGGER)
     strikes = Strikes(site)
     with site.running():
         for name in names:

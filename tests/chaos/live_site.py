@@ -43,7 +43,7 @@ class Site:
     """
 
     def __init__(
-        self, folder: Path, rate: float, every: str = "2s", java: str = QUICK, settings: Mapping[str, str] | None = None
+        self, folder: Path, rate: float, every: str, java: str = QUICK, settings: Mapping[str, str] | None = None
     ) -> None:
         self.home = Home(folder / "home").prepare()
         self._kill_at = folder / "kill-at"
