@@ -26,8 +26,8 @@ from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
 RATE = 50  # events a second
-EVERY = "15s"  # between the starts of two batch runs
-TRIGGER = {"TIDELINE_SPEED_TRIGGER": "2s"}  # leaves the processor to what is being started
+EVERY = "30s"  # between the starts of two batch runs
+TRIGGER = {"TIDELINE_SPEED_TRIGGER": "4s"}  # leaves the processor to what is being started
 
 
 def main() -> int:
@@ -74,7 +74,7 @@ def _run(run: int, names: list[str], folder: Path, deadline: float) -> Iterator[
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=1, help="how often each point is struck (default: 1)")
-    parser.add_argument("--only", nargs="*", default=list(STRIKES), help=f"some of: {', '.join(STRIKES)}")
+    parser.add_argument("--only", nargs="+", default=list(STRIKES), help=f"some of: {', '.join(STRIKES)}")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no other point after so many minutes")
     parser.add_argument("--first", type=int, default=0, help="begin with the point of this number, for parts in turn")
     parser.add_argument("--out", type=Path, help="the file of results, to be continued")
