@@ -34,7 +34,8 @@ GROWTH = 1.0  # MB a minute
 FILES = 500.0  # MB, of all but Kafka's and the master's
 OTHERS = ("kafka", "master")
 KILLS = (*LAYERS, "kafka")
-JAVA = f"{QUICK} -XX:InitialRAMPercentage=5 -XX:+AlwaysPreTouch"  # clipped to the heap's bound
+# The heap is as large as its bound at once, and stays so.
+JAVA = f"{QUICK} -XX:InitialRAMPercentage=5 -XX:+AlwaysPreTouch -XX:-UseAdaptiveSizePolicy"
 SETTINGS = {"TIDELINE_SPARK_DRIVER_MEMORY": "1g", "TIDELINE_SPEED_TRIGGER": "5s"}
 
 
