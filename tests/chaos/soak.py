@@ -3,15 +3,17 @@
 3,000 events a second, a batch run every two minutes, somebody who asks all the time and adds up each answer. It ends in
 `verify`, and says how fast the memory of each process grew and how large the files became.
 
-Processes live for some minutes and then are killed, so growth is that from one life to the next: of each minute of age
-the least size, compared between lives. Java's heap is bounded by `spark.driver_memory`; here it is taken whole at the
-start, so that what grows is what nothing bounds. For the sake of the two cores a micro-batch begins every five seconds.
+Processes live for some minutes and then are killed, so growth is that from one life to the next: the most that lives of
+one age have needed, against time, with its standard error. How one life grows shows without kills (`--kill-every 0`).
+Java's heap is bounded by `spark.driver_memory`; here it is taken whole at the start, so that what grows is what nothing
+bounds. For the sake of the two cores a micro-batch begins every five seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import shutil
 import statistics
@@ -19,9 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from live_site import LAYERS, QUICK, Site
@@ -31,7 +33,8 @@ from tideline.runtime.process import pause
 SAMPLE = 5.0  # seconds
 LATE = 20 * 60.0  # seconds at the end, over which growth is measured
 GROWTH = 1.0  # MB a minute
-FILES = 500.0  # MB, of all but Kafka's and the master's
+YOUNG = 2  # minutes after which a process has read what it begins with
+FILES = 150.0  # MB, of all but Kafka's and the master's
 OTHERS = ("kafka", "master")
 KILLS = (*LAYERS, "kafka")
 # The heap is as large as its bound at once, and stays so.
@@ -86,25 +89,59 @@ class Sample:
     size: float
 
 
-def growth(samples: list[Sample]) -> float:
-    """MB a minute: the least size of each minute of age, regressed on time among lives of the same age.
+class Growth(NamedTuple):
+    """MB a minute, and its standard error."""
 
-    Of one life alone it is the plain slope.
+    slope: float
+    error: float
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it is less than GROWTH, as far as one can tell."""
+        return self.slope - 2 * self.error < GROWTH
+
+
+def growth(samples: list[Sample]) -> Growth:
+    """The most that lives of one age have needed, regressed on time; of one life alone the plain slope of all samples.
+
+    Lives that ended while they were young do not count.
     """
-    least: dict[tuple[float, int], Sample] = {}
-    for sample in samples:
-        place = sample.life, int(sample.age)
-        least[place] = min(sample, least.get(place, sample), key=lambda one: one.size)
+    lives = {sample.life for sample in samples}
     groups: dict[int, list[Sample]] = {}
-    lives = {life for life, _ in least}
-    for (_, age), sample in least.items():
-        groups.setdefault(age if len(lives) > 1 else 0, []).append(sample)
-    spread = shared = 0.0
-    for group in groups.values():
-        mean_x, mean_y = (statistics.fmean(getattr(one, name) for one in group) for name in ("minute", "size"))
-        spread += sum((one.minute - mean_x) ** 2 for one in group)
-        shared += sum((one.minute - mean_x) * (one.size - mean_y) for one in group)
-    return shared / spread if spread else 0.0
+    for life in lives:
+        most = 0.0
+        by_age: dict[int, Sample] = {}
+        for sample in (one for one in samples if one.life == life):
+            most = max(most, sample.size)
+            by_age[int(sample.age)] = replace(sample, size=most)
+        for age, sample in by_age.items():
+            if age >= YOUNG:
+                groups.setdefault(age, []).append(sample)
+    pairs = [pair for group in (groups.values() if len(lives) > 1 else [samples]) for pair in _centred(group)]
+    spread = sum(x * x for x, _ in pairs)
+    if not spread:
+        return Growth(0.0, 0.0)
+    slope = sum(x * y for x, y in pairs) / spread
+    rest = sum((y - slope * x) ** 2 for x, y in pairs)
+    return Growth(slope, math.sqrt(rest / max(1, len(pairs) - len(groups) - 1) / spread))
+
+
+def _centred(group: list[Sample]) -> list[tuple[float, float]]:
+    """Minute and size about their means."""
+    minute, size = (statistics.fmean(getattr(one, name) for one in group) for name in ("minute", "size"))
+    return [(one.minute - minute, one.size - size) for one in group]
+
+
+def described(samples: list[Sample]) -> dict[str, float]:
+    """Growth, lives, least and most of a process."""
+    found, sizes = growth(samples), [one.size for one in samples]
+    return {
+        "a minute": round(found.slope, 2),
+        "error": round(found.error, 2),
+        "lives": len({one.life for one in samples}),
+        "least": round(min(sizes)),
+        "most": round(max(sizes)),
+    }
 
 
 class Soak:
@@ -158,20 +195,11 @@ class Soak:
         end = self.site.log_end()
         self.site.wait(lambda: self.site.ledger.version.cut.covers(end), "everything is published", 900)
 
-    def growth(self) -> dict[str, dict[str, float]]:
-        """MB a minute of each process over the last 20 minutes, with its least and most MB in them."""
+    def late(self) -> dict[str, list[Sample]]:
+        """The memory of each process over the last 20 minutes."""
         begin = self.minute - LATE / 60
         late = {name: [one for one in samples if one.minute >= begin] for name, samples in self.memory.items()}
-        return {
-            name: {
-                "MB a minute": round(growth(samples), 2),
-                "lives": len({one.life for one in samples}),
-                "least": round(min(one.size for one in samples)),
-                "most": round(max(one.size for one in samples)),
-            }
-            for name, samples in late.items()
-            if len(samples) > 10
-        }
+        return {name: samples for name, samples in late.items() if len(samples) > 10}
 
     def others(self) -> float:
         """The most MB that all files but Kafka's and the master's ever took."""
@@ -203,7 +231,8 @@ def main() -> int:
     with site.running():
         soak = Soak(site, args.seed)
         soak.run(args.minutes, args.kill_every)
-        grown, asker, ledger = soak.growth(), site.asker, site.ledger
+        late, asker, ledger = soak.late(), site.asker, site.ledger
+        grown = {name: growth(samples) for name, samples in late.items()}
         result: dict[str, Any] = {
             "minutes": args.minutes,
             "records": ledger.committed.count_since(ledger.origin),
@@ -212,7 +241,7 @@ def main() -> int:
             "ended by themselves": len(soak.deaths),
             "answers": asker.answers,
             "wrong": len(asker.wrong),
-            "growth": grown,
+            "memory, MB": {name: described(samples) for name, samples in late.items()},
             "files": soak.sizes(),
             "files but Kafka's and the master's, most": round(soak.others(), 1),
         }
@@ -224,7 +253,7 @@ def main() -> int:
         with site.quiet():
             report = site.verify()
     print(report.to_text())
-    steady = all(one["MB a minute"] < GROWTH for one in grown.values()) and soak.others() < FILES
+    steady = all(one.is_steady for one in grown.values()) and soak.others() < FILES
     good = report.ok and not asker.wrong and steady
     if good:
         shutil.rmtree(folder)
