@@ -25,6 +25,8 @@ from typing import Any
 from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
+from tideline.errors import TidelineError
+
 RATE = 50  # events a second
 EVERY = "30s"  # between the starts of two batch runs
 TRIGGER = {"TIDELINE_SPEED_TRIGGER": "4s"}  # leaves the processor to what is being started
@@ -51,7 +53,7 @@ def main() -> int:
                 if args.out:
                     with args.out.open("a", encoding="utf-8") as out:
                         out.write(json.dumps(result) + "\n")
-        except (TimeoutError, RuntimeError) as error:
+        except (TimeoutError, RuntimeError, TidelineError) as error:
             print(f"chaos: {error}; the installation is kept in {folder}", file=sys.stderr)
             return 1
         if not any(result["wrong"] for result in results[before:]):
