@@ -21,6 +21,7 @@ from pyspark.sql.window import Window
 
 from tideline import delta_log
 from tideline.cut import Cut
+from tideline.delta_files import Writer
 from tideline.erased import ERASED
 from tideline.points import reach
 from tideline.source import SourceDefinition
@@ -28,6 +29,7 @@ from tideline.spark.events import RECORD_TYPES, decode, identity_sql
 from tideline.spark.faults import table_faults
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, kafka_records, master_records
 from tideline.spark.repeats import Repeats
+from tideline.spark.tables import table_schema, write_files
 
 log = logging.getLogger(__name__)
 _PROPERTIES = {
@@ -83,8 +85,7 @@ class DeltaMaster:
             count = events.count()
             check()
             reach("archive.write")
-            rows = flagged.select(*events.columns, "_duplicate")
-            self._write(rows, {**metadata, "records": count}, "append")
+            self._add(flagged.select(*events.columns, "_duplicate"), {**metadata, "records": count})
         finally:
             events.unpersist()
         if repeats:
@@ -103,27 +104,39 @@ class DeltaMaster:
         repeats.load(event_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
         return repeats
 
-    def _write(self, rows: DataFrame, metadata: Mapping[str, Any], mode: str) -> None:
+    def _add(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
         """As a transaction of Delta, by whose number it is left out where another was planned as late."""
+        writer = Writer(
+            table_schema(rows), {}, ("_partition", "_offset"), _PROPERTIES, (_WRITER, metadata["after"] + 1)
+        )
+        if not writer.add(self.path, write_files(rows, self.path, self.path), metadata):
+            self._left_out()
+        delta_log.sync(self.path, delta_log.newest(self.path))
+
+    def _replace(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
+        """As `_add`, in the place of all that the table holds."""
         writer = (
             rows.write.format("delta")
-            .mode(mode)
-            .options(**_PROPERTIES, txnAppId=_WRITER, txnVersion=str(metadata["after"] + 1))
+            .mode("overwrite")
+            .options(**_PROPERTIES, txnAppId=_WRITER, txnVersion=str(metadata["after"] + 1), overwriteSchema="true")
             .option("userMetadata", delta_log.metadata_text(metadata))
         )
         try:
-            writer.option("overwriteSchema", str(mode == "overwrite")).save(str(self.path))
+            writer.save(str(self.path))
         except Py4JJavaError as error:
             if "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
                 raise
-            log.info("another process wrote to the master of %s meanwhile", self.source.name)
+            self._left_out()
         delta_log.sync(self.path, delta_log.newest(self.path))
 
+    def _left_out(self) -> None:
+        log.info("another process wrote to the master of %s meanwhile", self.source.name)
+
     def skip(self, metadata: Mapping[str, Any]) -> None:
-        """An append of nothing, which makes the table where there is none; Delta leaves out what is no transaction."""
+        """An append of nothing, which makes the table where there is none."""
         nothing = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in MASTER_COLUMNS)
         events = decode(self.spark.createDataFrame([], nothing), self.source, MASTER_COLUMNS)
-        self._write(events.withColumn("_duplicate", F.lit(False)), metadata, "append")
+        self._add(events.withColumn("_duplicate", F.lit(False)), metadata)
 
     def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
         """Delta's own restore, by which the files of an earlier version are the table's again."""
@@ -156,7 +169,7 @@ class DeltaMaster:
         events = events.withColumn("_duplicate", self._repeated() if self.source.event_id else F.lit(False))
         count = raw.count()
         ordered = events.sortWithinPartitions("_partition", "_offset")
-        self._write(ordered, {**metadata, "end": end, "records": count}, "overwrite")
+        self._replace(ordered, {**metadata, "end": end, "records": count})
         self._repeats = None
         return count
 

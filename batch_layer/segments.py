@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from batch_layer.loading import load_segment, to_merge
 from batch_layer.parts import Built, Task
-from tideline import delta_log
+from tideline import delta_files, delta_log
 from tideline.definition import ViewDefinition
 from tideline.errors import OutsideError
 from tideline.ledger import Segment
@@ -28,6 +28,7 @@ from tideline.points import reach
 from tideline.spark.faults import TableFault, table_faults
 from tideline.spark.fold import PlannedView
 from tideline.spark.states import merge_states, rows_of, segment_rows
+from tideline.spark.tables import read_files, table_schema, write_files
 from tideline.stores import Store
 
 FORMAT = 1
@@ -77,22 +78,23 @@ class Segments:
 
     def _read(self, view: ViewDefinition, segments: Sequence[Segment]) -> DataFrame:
         """The states of segments, all of them. Raises TableFault where the table and the ledger do not agree."""
-        ids = [segment.id for segment in segments]
-        table = self.spark.read.format("delta").load(str(self.table(view))).where(F.col("segment").isin(ids))
-        found = {row["segment"]: row["count"] for row in table.groupBy("segment").count().collect()}
+        table, ids = self.table(view), [segment.id for segment in segments]
+        rows = read_files(self.spark, table, lambda file: file["partition.segment"] in ids)
+        found = {row["segment"]: row["count"] for row in rows.groupBy("segment").count().collect()}
         for segment in segments:
             if found.get(segment.id, 0) != segment.rows:
                 reason = f"segment {segment.id} has {segment.rows} rows, the table {found.get(segment.id, 0)}"
-                raise TableFault("SEGMENTS_DAMAGED", path=str(self.table(view)), reason=reason)
-        return table.drop("segment")
+                raise TableFault("SEGMENTS_DAMAGED", path=str(table), reason=reason)
+        return rows.drop("segment")
 
     def _write(self, view: ViewDefinition, id: int, states: DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
-        if (table / f"segment={id}").exists():  # of a store that was put back to an earlier time
-            self.spark.sql(f"delete from delta.`{table}` where segment = {id}")
-        rows = states.withColumn("segment", F.lit(id).cast("bigint"))
-        writer = rows.write.format("delta").mode("append").partitionBy("segment")
-        writer.option("userMetadata", delta_log.metadata_text({"format": FORMAT, "segment": id})).save(str(table))
+        folder = table / f"segment={id}"
+        if folder.exists() and (table / "_delta_log").is_dir():  # of a store that was put back to an earlier time
+            delta_files.remove(table, f"segment = {id}")
+        schema = table_schema(states.withColumn("segment", F.lit(id).cast("bigint")))
+        writer = delta_files.Writer(schema, {"segment": str(id)})
+        writer.add(table, write_files(states, table, folder), {"format": FORMAT, "segment": id})
         commit = delta_log.newest(table)
         if commit.metadata.get("segment") != id:
             raise OutsideError(
@@ -112,7 +114,7 @@ class Segments:
         dead = {id: folder for id, folder in _segments_on_disk(table).items() if id not in live and id < before}
         fresh = dead.keys() - self._removed
         if len(fresh) >= _DEAD_SEGMENTS:
-            self.spark.sql(f"delete from delta.`{table}` where segment in ({', '.join(map(str, fresh))})")
+            delta_files.remove(table, f"segment in ({', '.join(map(str, fresh))})")
             for id in fresh:
                 os.utime(dead[id])
             self._removed |= fresh

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
+from deltalake.exceptions import DeltaError
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
@@ -39,10 +40,10 @@ class TableFault(OutsideError):
 
 @contextmanager
 def table_faults(path: Path, damaged: str | None = None) -> Iterator[None]:
-    """Spark's errors as TableFault DISK_FULL, or `damaged` where the text names the table; others as they are."""
+    """Errors of Spark, Delta and the disk as TableFault DISK_FULL, or `damaged` where they name the table."""
     try:
         yield
-    except (Py4JJavaError, PySparkException) as error:
+    except (Py4JJavaError, PySparkException, DeltaError, OSError) as error:
         fault = disk_fault(error, path)
         if fault is None and damaged is not None and (str(path) in str(error) or "[DELTA_" in str(error)):
             fault = TableFault(damaged, path=str(path), reason=cause_of(error))

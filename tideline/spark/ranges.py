@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -11,6 +13,7 @@ from tideline.decode import decoded_from
 from tideline.held import read_held
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
+from tideline.spark.tables import read_files
 
 MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_headers", "_value")
 
@@ -27,14 +30,28 @@ def range_sql(topic: str, begin: Cut, end: Cut) -> str:
     return f"_offset >= get({starts}, _partition) and _offset < get({ends}, _partition)" if count else "false"
 
 
-def _files_sql(topic: str, begin: Cut, end: Cut) -> str:
-    """The same with constants, by which Delta knows the files that it need not read."""
+def _rows_sql(topic: str, begin: Cut, end: Cut) -> str:
+    """The same with constants, by which Parquet knows the rows that it need not read."""
     terms = [
-        f"(_partition = {partition} and _offset >= {begin.offset(topic, partition)} and _offset < {offset})"
-        for partition, offset in end.offsets(topic).items()
-        if offset > begin.offset(topic, partition)
+        f"(_partition = {partition} and _offset >= {low} and _offset < {high})"
+        for partition, low, high in _bounds(topic, begin, end)
     ]
     return " or ".join(terms) or "false"
+
+
+def _bounds(topic: str, begin: Cut, end: Cut) -> list[tuple[int, int, int]]:
+    """Each partition of which there is something in [begin, end), with its first offset and the one after its last."""
+    ends = end.offsets(topic).items()
+    return [(p, low, high) for p, high in ends if (low := begin.offset(topic, p)) < high]
+
+
+def _may_hold(file: Mapping[str, Any], bounds: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether a file of the master has rows within bounds, as far as the table's log says what it has."""
+    first, last = file.get("min._partition"), file.get("max._partition")
+    least, most = file.get("min._offset"), file.get("max._offset")
+    if first is None or last is None or least is None or most is None:
+        return True
+    return any(first <= partition <= last and least < high and most >= low for partition, low, high in bounds)
 
 
 def kafka_records(spark: SparkSession, bootstrap: str, topic: str, begin: Cut, end: Cut) -> DataFrame:
@@ -62,10 +79,9 @@ def master_records(
 
     `version` is the table's, by default the newest.
     """
-    reader = spark.read.format("delta")
-    if version is not None:
-        reader = reader.option("versionAsOf", version)
-    return reader.load(str(path)).where(_files_sql(topic, begin, end))
+    bounds = _bounds(topic, begin, end)
+    rows = read_files(spark, path, lambda file: _may_hold(file, bounds), version)
+    return rows.where(_rows_sql(topic, begin, end))
 
 
 def event_ids(

@@ -1,0 +1,57 @@
+"""DataFrames from and to the files of a Delta table, whose log is read and written without Spark."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from tideline import delta_files
+
+_STAGED = "staged-"
+_FORGOTTEN = 3600.0  # seconds after which a staged folder is what a killed process left
+_NO_MARK = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
+_AS_SPELLED = {"__globPaths__": "false"}
+
+
+def write_files(rows: DataFrame, table: Path, folder: Path) -> list[Path]:
+    """Writes Parquet files into a folder of a table, which its log does not know yet; those that have rows."""
+    for staged in table.glob(f"{_STAGED}*"):
+        if time.time() - staged.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(staged, ignore_errors=True)
+    staged = table / f"{_STAGED}{uuid.uuid4().hex}"
+    try:
+        rows.write.options(**_NO_MARK).parquet(str(staged))
+        folder.mkdir(parents=True, exist_ok=True)
+        files = sorted(staged.glob("*.parquet"))
+        return [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def read_files(
+    spark: SparkSession, table: Path, wanted: Callable[[Mapping[str, Any]], bool], version: int | None = None
+) -> DataFrame:
+    """The rows of those files of a table's version, by default the newest, that are `wanted` by what its log says."""
+    live = delta_files.live(table, version)
+    schema = StructType.fromJson(json.loads(live.schema))
+    files = [str(path) for path, said in live.paths() if wanted(said)]
+    if not files:
+        return spark.createDataFrame([], schema)
+    return spark.read.options(**_AS_SPELLED, basePath=str(table)).schema(schema).parquet(*files)
+
+
+def table_schema(rows: DataFrame) -> str:
+    """The schema of a table for these rows in JSON: as Delta has it, whatever a column holds may be null."""
+    text: str = rows.schema.json()
+    for name in ("nullable", "containsNull", "valueContainsNull"):
+        text = text.replace(f'"{name}":false', f'"{name}":true')
+    return text
