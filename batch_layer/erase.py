@@ -84,7 +84,7 @@ def erase(home: Home, spark: SparkSession, bootstrap: str, source: str, ids: Seq
         ledger = _forget(store)
         engine.remove_dead(ledger)
         reach("erase.published")
-        removed = len(tables - _segment_files(home)) + purge(spark, home.master / source)
+        removed = len(tables - _segment_files(home)) + purge(home.master / source)
     reach("erase.purged")
     sizes = rewrite(home.path)
     reach("erase.stored")

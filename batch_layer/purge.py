@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
-
-from pyspark.sql import SparkSession
 
 from tideline import delta_log
 from tideline.points import reach
 
 
-def purge(spark: SparkSession, table: Path) -> int:
+def purge(table: Path) -> int:
     """Removes what the table's last version does not need; how many files. Nobody else may be writing to it.
 
     The last commit that holds a range stays, since it says where the archive ends (invariant 4). Cut off anywhere, the
@@ -22,7 +19,7 @@ def purge(spark: SparkSession, table: Path) -> int:
     head = next((commit.version for commit in delta_log.commits(table) if "end" in commit.metadata), None)
     if head is None:
         return 0
-    _checkpoint(spark, table)
+    _checkpoint(table)
     reach("erase.checkpoint")
     log = table / "_delta_log"
     old = [file for file in sorted(log.iterdir()) if (version := _version(file)) is not None and version < head]
@@ -33,13 +30,14 @@ def purge(spark: SparkSession, table: Path) -> int:
     return len(old)
 
 
-def _checkpoint(spark: SparkSession, table: Path) -> None:
+def _checkpoint(table: Path) -> None:
     """A checkpoint of the last version, from which readers go on once older log entries are gone; on disk."""
+    from deltalake import DeltaTable
+
     version, log = delta_log.newest(table).version, table / "_delta_log"
     file = log / f"{version:020d}.checkpoint.parquet"
     if not file.exists():
-        jvm: Any = spark._jvm
-        jvm.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, str(table)).checkpoint()
+        DeltaTable(str(table)).create_checkpoint()
     for path in (file, log / "_last_checkpoint", log):
         descriptor = os.open(path, os.O_RDONLY)
         try:
