@@ -109,7 +109,10 @@ class DeltaMaster:
         writer = Writer(
             table_schema(rows), {}, ("_partition", "_offset"), _PROPERTIES, (_WRITER, metadata["after"] + 1)
         )
-        if not writer.add(self.path, write_files(rows, self.path, self.path), metadata):
+        files = write_files(rows, self.path, self.path)
+        if not writer.add(self.path, files, metadata):
+            for file in files:
+                file.unlink()
             self._left_out()
         delta_log.sync(self.path, delta_log.newest(self.path))
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
@@ -45,11 +45,18 @@ def table_faults(path: Path, damaged: str | None = None) -> Iterator[None]:
         yield
     except (Py4JJavaError, PySparkException, DeltaError, OSError) as error:
         fault = disk_fault(error, path)
-        if fault is None and damaged is not None and (str(path) in str(error) or "[DELTA_" in str(error)):
+        if fault is None and damaged is not None and _is_damage(error, path):
             fault = TableFault(damaged, path=str(path), reason=cause_of(error))
         if fault is None:
             raise
         raise fault from error
+
+
+def _is_damage(error: Exception, path: Path) -> bool:
+    """Whether an error is about what a table holds; a commit that another one came before is not."""
+    if isinstance(error, DeltaError):
+        return not isinstance(error, CommitFailedError)
+    return str(path) in str(error) or "[DELTA_" in str(error)
 
 
 def disk_fault(error: BaseException, path: Path) -> TableFault | None:

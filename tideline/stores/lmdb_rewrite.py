@@ -21,6 +21,7 @@ import lmdb
 
 from tideline.errors import StoreError
 from tideline.points import reach
+from tideline.runtime.process import pause
 
 _ROWS = 10_000  # of one transaction
 _PATIENCE = 10.0  # seconds that a query may still take
@@ -47,7 +48,7 @@ def unused(home: Path) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     pid = ", ".join(_holders(file)) or "unknown"
                     raise StoreError("STORE_IN_USE", path=str(home), pid=pid) from None
-                time.sleep(0.05)
+                pause(0.05)
         yield
 
 
