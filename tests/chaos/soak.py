@@ -12,8 +12,10 @@ bounds. For the sake of the two cores a micro-batch begins every five seconds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import random
 import shutil
 import statistics
@@ -67,15 +69,14 @@ def memory(site: Site) -> Iterator[tuple[str, float, int]]:
 
 
 def files(site: Site) -> dict[str, int]:
-    """Bytes under the home by its first folders."""
+    """Bytes under the home by its first folders; what is removed in between does not count."""
     sizes: dict[str, int] = {}
-    for file in site.home.path.rglob("*"):
-        try:
-            if file.is_file():
-                top = file.relative_to(site.home.path).parts[0]
-                sizes[top] = sizes.get(top, 0) + file.stat().st_blocks * 512
-        except OSError:  # removed in between
-            continue
+    for folder, _, names in os.walk(site.home.path):
+        top = Path(folder).relative_to(site.home.path).parts[:1]
+        for name in names:
+            with contextlib.suppress(OSError):
+                size = os.lstat(os.path.join(folder, name)).st_blocks * 512
+                sizes["".join(top)] = sizes.get("".join(top), 0) + size
     return sizes
 
 
