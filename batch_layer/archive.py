@@ -21,7 +21,7 @@ from pyspark.sql.window import Window
 
 from tideline import delta_log
 from tideline.cut import Cut
-from tideline.delta_files import Writer
+from tideline.delta_files import Writer, settle
 from tideline.erased import ERASED
 from tideline.points import reach
 from tideline.source import SourceDefinition
@@ -109,12 +109,15 @@ class DeltaMaster:
         writer = Writer(
             table_schema(rows), {}, ("_partition", "_offset"), _PROPERTIES, (_WRITER, metadata["after"] + 1)
         )
-        files = write_files(rows, self.path, self.path)
-        if not writer.add(self.path, files, metadata):
-            for file in files:
-                file.unlink()
+        if writer.is_late(self.path):
             self._left_out()
-        delta_log.sync(self.path, delta_log.newest(self.path))
+        else:
+            files = write_files(rows, self.path, self.path)
+            if not writer.add(self.path, files, metadata):
+                for file in files:
+                    file.unlink()
+                self._left_out()
+        settle(self.path)
 
     def _replace(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
         """As `_add`, in the place of all that the table holds."""
@@ -130,7 +133,7 @@ class DeltaMaster:
             if "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
                 raise
             self._left_out()
-        delta_log.sync(self.path, delta_log.newest(self.path))
+        settle(self.path)
 
     def _left_out(self) -> None:
         log.info("another process wrote to the master of %s meanwhile", self.source.name)
@@ -139,7 +142,8 @@ class DeltaMaster:
         """An append of nothing, which makes the table where there is none."""
         nothing = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in MASTER_COLUMNS)
         events = decode(self.spark.createDataFrame([], nothing), self.source, MASTER_COLUMNS)
-        self._add(events.withColumn("_duplicate", F.lit(False)), metadata)
+        with self.faults():
+            self._add(events.withColumn("_duplicate", F.lit(False)), metadata)
 
     def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
         """Delta's own restore, by which the files of an earlier version are the table's again."""
@@ -148,7 +152,7 @@ class DeltaMaster:
                 self.spark.sql(f"delete from delta.`{self.path}`")
             else:
                 self.spark.sql(f"restore table delta.`{self.path}` to version as of {version}")
-        delta_log.sync(self.path, delta_log.newest(self.path))
+        settle(self.path)
         self._repeats = None
 
     def rewrite(self, metadata: Mapping[str, Any], shift: Mapping[int, int] | None = None) -> int:

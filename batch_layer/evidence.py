@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from tideline import delta_files
 from tideline.erased import ERASED
 from tideline.runtime.topics import log_start_offsets, topic_settings
 from tideline.scan import Scan
@@ -88,7 +89,7 @@ class Evidence:
 
 def dead_letters(master: Path) -> Dead:
     """The dead letters of a master."""
-    if not (master / "_delta_log").is_dir():
+    if not delta_files.exists(master):
         return {}
     from deltalake import DeltaTable
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from urllib.parse import unquote
 
-from tideline import delta_log
+from pyarrow import ArrowException
+from pyarrow.parquet import read_metadata
+
+from tideline import delta_files, delta_log
 from tideline.points import reach
 
 
@@ -23,7 +24,7 @@ def purge(table: Path) -> int:
     reach("erase.checkpoint")
     log = table / "_delta_log"
     old = [file for file in sorted(log.iterdir()) if (version := _version(file)) is not None and version < head]
-    needed = _files(table)
+    needed = {path for path, _ in delta_files.live(table).paths()}
     old += [file for file in table.rglob("*") if file.is_file() and log not in file.parents and file not in needed]
     for file in old:
         file.unlink()
@@ -32,28 +33,24 @@ def purge(table: Path) -> int:
 
 def _checkpoint(table: Path) -> None:
     """A checkpoint of the last version, from which readers go on once older log entries are gone; on disk."""
-    from deltalake import DeltaTable
+    commit, log = delta_log.newest(table), table / "_delta_log"
+    file = log / f"{commit.version:020d}.checkpoint.parquet"
+    if not _is_whole(file):
+        for half in (file, log / "_last_checkpoint"):
+            half.unlink(missing_ok=True)
+        delta_files.checkpoint(table, commit)
+    delta_log.sync(table, commit)
 
-    version, log = delta_log.newest(table).version, table / "_delta_log"
-    file = log / f"{version:020d}.checkpoint.parquet"
-    if not file.exists():
-        DeltaTable(str(table)).create_checkpoint()
-    for path in (file, log / "_last_checkpoint", log):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+
+def _is_whole(file: Path) -> bool:
+    """Whether a Parquet file is there that can be read."""
+    try:
+        return bool(read_metadata(file).num_rows)
+    except (OSError, ArrowException):
+        return False
 
 
 def _version(file: Path) -> int | None:
     """The version in the name of a log's file; Hadoop's checksums have a dot before it."""
     name = file.name.lstrip(".")[:20]
     return int(name) if file.is_file() and name.isdigit() else None
-
-
-def _files(table: Path) -> set[Path]:
-    """The data files of the last version."""
-    from deltalake import DeltaTable
-
-    return {Path(unquote(uri)) for uri in DeltaTable(str(table)).file_uris()}

@@ -44,7 +44,6 @@ class Segments:
         self.spark = spark
         self.store = store
         self.folder = folder
-        self._removed: set[int] = set()
 
     def table(self, view: ViewDefinition) -> Path:
         """Where a view's segments are."""
@@ -90,17 +89,16 @@ class Segments:
     def _write(self, view: ViewDefinition, id: int, states: DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
         folder = table / f"segment={id}"
-        if folder.exists() and (table / "_delta_log").is_dir():  # of a store that was put back to an earlier time
+        if folder.exists() and delta_files.exists(table):  # of a store that was put back to an earlier time
             delta_files.remove(table, f"segment = {id}")
         schema = table_schema(states.withColumn("segment", F.lit(id).cast("bigint")))
         writer = delta_files.Writer(schema, {"segment": str(id)})
         writer.add(table, write_files(states, table, folder), {"format": FORMAT, "segment": id})
-        commit = delta_log.newest(table)
+        commit = delta_files.settle(table)
         if commit.metadata.get("segment") != id:
             raise OutsideError(
                 "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
             )
-        delta_log.sync(table, commit)
         return commit.files
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int], before: int) -> None:
@@ -112,15 +110,18 @@ class Segments:
         """
         table = self.table(view)
         dead = {id: folder for id, folder in _segments_on_disk(table).items() if id not in live and id < before}
-        fresh = dead.keys() - self._removed
-        if len(fresh) >= _DEAD_SEGMENTS:
-            delta_files.remove(table, f"segment in ({', '.join(map(str, fresh))})")
-            for id in fresh:
-                os.utime(dead[id])
-            self._removed |= fresh
-        for id in dead.keys() & self._removed:
-            if time.time() - dead[id].stat().st_mtime > _KEEP_FILES:
-                shutil.rmtree(dead[id])
+        if not dead:
+            return
+        with table_faults(table, "SEGMENTS_DAMAGED"):
+            listed = dead.keys() & {file["partition.segment"] for file in delta_files.live(table).files}
+            if len(listed) >= _DEAD_SEGMENTS:
+                delta_files.remove(table, f"segment in ({', '.join(map(str, listed))})")
+                for id in listed:
+                    os.utime(dead[id])
+                listed = set()
+            for id in dead.keys() - listed:
+                if time.time() - dead[id].stat().st_mtime > _KEEP_FILES:
+                    shutil.rmtree(dead[id])
 
     def remove_views(self, kept: Sequence[ViewDefinition], before: int) -> None:
         """Removes the tables of views that the ledger no longer knows, unless a segment has an id from `before` on."""

@@ -7,6 +7,8 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -18,13 +20,14 @@ from tideline.erased import ERASED
 from tideline.eventfiles import Event
 from tideline.held import read_held
 from tideline.ledger import Ledger
-from tideline.produce import produce_raw
+from tideline.produce import Sender
 from tideline.runtime.home import Home
 from tideline.runtime.reading import read_records
 from tideline.source import SourceDefinition
 from tideline.types import json_value
 
 Place = tuple[str, int, int]
+REPLAY_OF = "tideline-replay-of"  # the header of a record that was sent again
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class DeadLetter:
     reason: str
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Text where the bytes are UTF-8, with the bytes in base64 beside it."""
@@ -61,10 +65,15 @@ def find(
     source: str | None,
     reason: str | None,
     places: Sequence[Place],
-    limit: int,
+    limit: int | None = None,
 ) -> list[DeadLetter]:
-    """Up to `limit` dead letters before the committed cut, in log order."""
-    found: list[DeadLetter] = []
+    """Up to `limit` dead letters before the committed cut, by source in log order."""
+    return list(islice(_find(home, ledger, bootstrap, source, reason, places), limit))
+
+
+def _find(
+    home: Home, ledger: Ledger, bootstrap: str, source: str | None, reason: str | None, places: Sequence[Place]
+) -> Iterator[DeadLetter]:
     for name in [source] if source else sorted(ledger.sources):
         definition = SourceDefinition.from_json(ledger.sources[name])
         held = read_held(home.master / name)
@@ -73,17 +82,14 @@ def find(
         for letter in (*old, *_fresh(middle, ledger.committed, bootstrap, definition)):
             place = (letter.source, letter.partition, letter.offset)
             if (not places or place in places) and (reason is None or reason in letter.reason):
-                found.append(letter)
-                if len(found) >= limit:
-                    return found
-    return found
+                yield letter
 
 
 def _archived(home: Home, version: int, end: Cut, source: SourceDefinition) -> Iterator[DeadLetter]:
     """From the master, which may be ahead of the ledger for a moment."""
     from deltalake import DeltaTable
 
-    columns = ["_partition", "_offset", "_timestamp", "_reason", "_key", "_value"]
+    columns = ["_partition", "_offset", "_timestamp", "_reason", "_key", "_value", "_headers"]
     dataset = DeltaTable(str(home.master / source.name), version=version).to_pyarrow_dataset()
     table = dataset.to_table(columns=columns, filter=pc.field("_reason").is_valid())
     for row in table.sort_by([("_partition", "ascending"), ("_offset", "ascending")]).to_pylist():
@@ -97,6 +103,7 @@ def _archived(home: Home, version: int, end: Cut, source: SourceDefinition) -> I
             row["_reason"],
             row["_key"],
             row["_value"],
+            tuple((header["key"], header["value"]) for header in row["_headers"] or ()),
         )
 
 
@@ -107,21 +114,23 @@ def _fresh(begin: Cut, end: Cut, bootstrap: str, source: SourceDefinition) -> It
         _, reasons = decode_values(source, [r.value for r in batch], times, [r.key for r in batch], headers)
         for record, reason in zip(batch, reasons.to_pylist(), strict=True):
             if reason is not None:
-                kept = (None, None) if reason == ERASED else (record.key, record.value)
+                kept = (None, None) if reason == ERASED else (record.key, record.value, tuple(record.headers))
                 yield DeadLetter(source.name, record.partition, record.offset, record.at, reason, *kept)
 
 
 def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dict[str, int]:
-    """Sends the records' bytes to their topics again, with a header that names their place; how many by source.
+    """Sends records whole to their topics again, with one more header that names the place; how many by source.
 
-    Of an erased record there is nothing to send.
+    Of an erased one, or one without a value, there is nothing to send.
     """
     sent: Counter[str] = Counter()
-    for letter in letters:
-        if letter.reason == ERASED:
-            continue
-        topic = str(ledger.sources[letter.source]["topic"])
-        place = f"{letter.partition}:{letter.offset}".encode()
-        produce_raw([Event(letter.key, letter.value or b"")], topic, bootstrap, headers=[("tideline-replay-of", place)])
-        sent[letter.source] += 1
+    for source, group in groupby(letters, attrgetter("source")):
+        with Sender(str(ledger.sources[source]["topic"]), bootstrap) as sender:
+            for letter in group:
+                if letter.value is None:
+                    continue
+                own = [header for header in letter.headers if header[0] != REPLAY_OF]
+                place = (REPLAY_OF, f"{letter.partition}:{letter.offset}".encode())
+                sender.send(Event(letter.key, letter.value), [*own, place])
+                sent[source] += 1
     return dict(sent)

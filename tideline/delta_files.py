@@ -6,14 +6,19 @@ seconds ([decision 019](../docs/decisions/019-delta-without-sparks-transactions.
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tideline.delta_log import metadata_text
+from tideline import delta_log
+from tideline.delta_log import Commit, metadata_text
+from tideline.errors import OutsideError
+
+_CHECKPOINT = 100  # commits between two checkpoints
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,20 @@ class Writer:
     properties: Mapping[str, str] = field(default_factory=dict)
     transaction: tuple[str, int] | None = None
 
+    def is_late(self, table: Path) -> bool:
+        """Whether its transaction, or a later one, is in the table already. Raises DeltaError."""
+        from deltalake import DeltaTable
+
+        if self.transaction is None or not exists(table):
+            return False
+        last = DeltaTable(str(table)).transaction_version(self.transaction[0])
+        return last is not None and last >= self.transaction[1]
+
     def add(self, table: Path, files: Sequence[Path], metadata: Mapping[str, Any]) -> bool:
-        """Commits Parquet files that lie in the table's folder; whether it did. Raises DeltaError."""
+        """Commits Parquet files that lie in the table's folder; whether it did. `settle` puts it on disk.
+
+        Raises DeltaError, and OutsideError TWO_WRITERS where another process wrote to the table meanwhile.
+        """
         from deltalake import CommitProperties, DeltaTable, Schema, Transaction
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import create_table_with_add_actions
@@ -42,23 +59,37 @@ class Writer:
             custom_metadata={"userMetadata": metadata_text(metadata)},
             app_transactions=[Transaction(*self.transaction)] if self.transaction else None,
         )
-        if not (table / "_delta_log").is_dir():
+        if not exists(table):
             schema, properties = Schema.from_json(self.schema), dict(self.properties)
             create_table_with_add_actions(
-                str(table), schema, actions, "error", names, configuration=properties, commit_properties=said
+                str(table),
+                schema,
+                actions,
+                "error",
+                names,
+                configuration=properties,
+                commit_properties=said,
+                post_commithook_properties=_no_hooks(),
             )
             return True
         known = DeltaTable(str(table))
-        if self.transaction:
-            last = known.transaction_version(self.transaction[0])
-            if last is not None and last >= self.transaction[1]:
-                return False
+        if self.is_late(table):
+            return False
         try:
-            known.create_write_transaction([*actions], "append", known.schema(), names, commit_properties=said)
+            known.create_write_transaction(
+                [*actions],
+                "append",
+                known.schema(),
+                names,
+                commit_properties=said,
+                post_commithook_properties=_no_hooks(),
+            )
         except CommitFailedError as error:
-            if self.transaction and "Concurrent transaction" in str(error):
+            if self.is_late(table):
                 return False
-            raise
+            raise OutsideError(
+                "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
+            ) from error
         return True
 
     def _action(self, table: Path, file: Path) -> Any:
@@ -73,15 +104,17 @@ def _statistics(file: Path, indexed: Sequence[str]) -> dict[str, Any]:
     from pyarrow.parquet import read_metadata
 
     found = read_metadata(file)
-    least: dict[str, int] = {}
-    most: dict[str, int] = {}
+    bounds: dict[str, list[Any]] = {}
     for group in range(found.num_row_groups):
         for index in range(found.num_columns):
             column = found.row_group(group).column(index)
-            name, stats = column.path_in_schema, column.statistics
-            if name in indexed and stats is not None and stats.has_min_max:
-                least[name] = min(stats.min, least.get(name, stats.min))
-                most[name] = max(stats.max, most.get(name, stats.max))
+            if column.path_in_schema in indexed:
+                bounds.setdefault(column.path_in_schema, []).append(column.statistics)
+    known = {
+        name: groups for name, groups in bounds.items() if all(one is not None and one.has_min_max for one in groups)
+    }
+    least = {name: min(one.min for one in groups) for name, groups in known.items()}
+    most = {name: max(one.max for one in groups) for name, groups in known.items()}
     return {"numRecords": found.num_rows, "minValues": least, "maxValues": most}
 
 
@@ -98,13 +131,27 @@ class Live:
         for file in self.files:
             yield self.table / unquote(file["path"]), file
 
+    def whole(self, wanted: Callable[[Mapping[str, Any]], bool]) -> list[Path]:
+        """The files that are `wanted` by what is said of them.
+
+        Raises OSError where one of them is not there, or not as long as it was written.
+        """
+        found = [(path, said["size_bytes"]) for path, said in self.paths() if wanted(said)]
+        for path, written in found:
+            if (size := path.stat().st_size) != written:
+                raise OSError(errno.EIO, f"it has {size} bytes, {written} were written", str(path))
+        return [path for path, _ in found]
+
 
 def live(table: Path, version: int | None = None) -> Live:
     """The files of a version, by default the newest. Raises DeltaError."""
     import pyarrow as pa
     from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
 
     found = DeltaTable(str(table), version=version)
+    if (needs := found.protocol().min_reader_version) > 1:
+        raise DeltaError(f"somebody gave it features of Delta's reader version {needs}")
     return Live(found.schema().to_json(), pa.table(found.get_add_actions(flatten=True)).to_pylist(), table)
 
 
@@ -112,4 +159,41 @@ def remove(table: Path, predicate: str) -> None:
     """Takes whole partitions out of the newest version. Raises DeltaError."""
     from deltalake import DeltaTable
 
-    DeltaTable(str(table)).delete(predicate)
+    DeltaTable(str(table)).delete(predicate, post_commithook_properties=_no_hooks())
+    settle(table)
+
+
+def exists(table: Path) -> bool:
+    """Whether there is a table: a process that was killed as it made one may have left its folders."""
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(str(table))
+
+
+def settle(table: Path) -> Commit:
+    """The newest commit, once it is on disk; every hundredth with a checkpoint, and what has expired goes.
+
+    A checkpoint that is not on disk would make the table unreadable after a power cut, so that no commit may write one
+    by itself. Raises OutsideError, DeltaError.
+    """
+    commit = delta_log.newest(table)
+    delta_log.sync(table, commit)
+    if commit.version and commit.version % _CHECKPOINT == 0:
+        checkpoint(table, commit).cleanup_metadata()
+    return commit
+
+
+def checkpoint(table: Path, commit: Commit) -> Any:
+    """Writes the checkpoint of the newest commit; the DeltaTable, once it is on disk."""
+    from deltalake import DeltaTable
+
+    found = DeltaTable(str(table))
+    found.create_checkpoint()
+    delta_log.sync(table, commit)
+    return found
+
+
+def _no_hooks() -> Any:
+    from deltalake import PostCommitHookProperties
+
+    return PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)

@@ -110,12 +110,18 @@ def newest(table: Path) -> Commit:
 
 
 def sync(table: Path, commit: Commit) -> None:
-    """Returns when a commit's files and its log entry are on disk."""
-    entry = table / "_delta_log" / f"{commit.version:020d}.json"
-    folders = {entry.parent, table, table.parent, *(file.parent for file in commit.files)}
-    for path in (*commit.files, entry, *sorted(folders)):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Returns when a commit's files and its log entry are on disk, and its checkpoint if it has one."""
+    log = table / "_delta_log"
+    entries = [file for file in log.iterdir() if file.name.startswith((f"{commit.version:020d}.", "_last_checkpoint"))]
+    folders = {log, table, table.parent, *(file.parent for file in commit.files)}
+    for path in (*commit.files, *entries, *sorted(folders)):
+        sync_path(path)
+
+
+def sync_path(path: Path) -> None:
+    """Returns when a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -125,11 +125,11 @@ class StoreError(OutsideError):
         ),
         "STORE_FORMAT": (
             "the store at {path} has format {found}, this release reads {known}",
-            "use the release that wrote it, or a newer one",
+            "use the release that wrote it; after an upgrade, `tideline rebuild --catalog FILE` makes it anew",
         ),
         "LEDGER_FORMAT": (
             "the ledger has format {found}, this release reads {known}",
-            "use the release that wrote it, or a newer one",
+            "use the release that wrote it; after an upgrade, `tideline rebuild --catalog FILE` makes it anew",
         ),
         "STORE_IN_USE": (
             "the store at {path} is open in process {pid}",
@@ -141,7 +141,7 @@ class StoreError(OutsideError):
         ),
         "STORE_INCOMPLETE": (
             "the store at {path} names no format: it is not a Tideline store, or its creation was cut off",
-            "move it away and create it again: the master dataset holds every event",
+            "run `tideline rebuild --catalog FILE`: it moves it away and makes one from the master",
         ),
         "STORE_CUT_SHORT": (
             "the store at {path} has {found} bytes of its file, and uses {needed}",
@@ -171,7 +171,7 @@ class StoreError(OutsideError):
         "STORE_CLOSED": ("the store at {path} is closed", "open it again"),
         "STORE_FULL_OF_SPACES": (
             "the store has room for {room} spaces, and {space} is one more",
-            "compact the views' segments, or keep fewer versions",
+            "lower batch.keep_versions, or apply fewer views",
         ),
     }
 
@@ -183,15 +183,15 @@ class ProtocolError(TidelineError):
     texts: ClassVar[Texts] = {
         "NOT_ARCHIVED": (
             "{topic} partition {partition} is archived up to {archived}, the publish wants {wanted}",
-            "archive that range first",
+            "nothing was published; the next batch run archives that range first",
         ),
         "CUT_NOT_SEALED": (
             "the cut {cut} is not where a generation begins",
-            "publish at one of {known}, or seal first",
+            "nothing was published; begin the batch run again, it seals first (cuts that are sealed: {known})",
         ),
         "CUT_FALLS": (
             "the cut {found} lies before {current}",
-            "read the ledger again; this range was passed already",
+            "this range was passed already, and nothing was changed; start the layer again, it goes on from the ledger",
         ),
         "UNKNOWN_LAYER": ("there is no layer {layer}", "layers with a fence: {known}"),
         "UNKNOWN_TOPIC": (
@@ -204,7 +204,7 @@ class ProtocolError(TidelineError):
         ),
         "LOAD_NOT_SORTED": (
             "space {space}: a key is not after the one before it",
-            "load a segment's rows in the order of their encoded keys, each key once",
+            "nothing was published; begin the batch run again, it computes the segment anew",
         ),
         "UNKNOWN_DEFINITION": (
             "the ledger holds no definition {fingerprint}",
@@ -239,7 +239,7 @@ class StaleCommitError(ProtocolError):
     texts: ClassVar[Texts] = {
         "STALE_COMMIT": (
             "the commit begins at {topic} partition {partition} offset {found}, the ledger is at {expected}",
-            "filter the rows by the ledger's cut and commit what lies after it",
+            "nothing was changed; start the speed layer again, it goes on from the ledger's cut",
         ),
     }
 
@@ -250,7 +250,7 @@ class GapError(ProtocolError):
     texts: ClassVar[Texts] = {
         "GAP": (
             "{topic} partition {partition}: offsets [{expected}, {found}) would be left out",
-            "start reading at the ledger's cut; if Kafka no longer has these offsets, they are lost to it",
+            "nothing was changed; start the layer again: it goes on from the ledger, and names what Kafka lacks",
         ),
     }
 
@@ -311,7 +311,7 @@ class MissingViewError(ProtocolError):
     texts: ClassVar[Texts] = {
         "VIEW_NOT_PUBLISHED": (
             "the version at {cut} lacks view {view} ({fingerprint}), which is live",
-            "publish every live view, built up to the version's cut",
+            "nothing was published; begin the batch run again, it builds what is missing",
         ),
     }
 
@@ -322,7 +322,7 @@ class TilingError(ProtocolError):
     texts: ClassVar[Texts] = {
         "SEGMENTS_DO_NOT_TILE": (
             "view {view} ({fingerprint}): after {expected} comes {found}",
-            "list segments that follow each other from the origin to the version's cut",
+            "nothing was published; `tideline batch --full` computes every segment anew",
         ),
         "SEGMENT_OF_ANOTHER_VIEW": (
             "segment {segment} belongs to {found}, not to view {view} ({fingerprint})",
@@ -337,11 +337,11 @@ class MissingSegmentError(ProtocolError):
     texts: ClassVar[Texts] = {
         "MISSING_SPACE": (
             "the store lacks {space}, which the ledger names",
-            "rebuild with `tideline batch --full`; the master dataset holds every event",
+            "stop everything on this home and run `tideline rebuild --catalog FILE`, which makes it from the master",
         ),
         "INCOMPLETE_SPACE": (
             "segment {segment} has {expected} rows, its copy in the store {found}",
-            "load the segment again under a new id",
+            "nothing was published; begin the batch run again, it loads the segment anew",
         ),
         "GENERATION_LACKS_VIEW": (
             "generation {generation} holds no states of {fingerprint} for [{begin}, {end})",

@@ -1,8 +1,8 @@
 """Named points before and after every durable step of the layers.
 
 In production nothing happens at them. Where the environment has `TIDELINE_KILL_AT=POINT`, the process kills itself as
-it reaches that point; where it has `TIDELINE_KILL_AT=@FILE`, as it reaches the point that the file names by then. The
-simulator sets a hook, by which it decides who goes on from here, or ends.
+it reaches that point; where it has `TIDELINE_KILL_AT=@FILE`, as it reaches the point that the file names by then, which
+is removed first. The simulator sets a hook, by which it decides who goes on from here, or ends.
 """
 
 from __future__ import annotations
@@ -68,16 +68,20 @@ def _from_environment() -> Hook | None:
     if not wanted:
         return None
 
+    file = Path(wanted[1:]) if wanted.startswith("@") else None
+
     def kill(point: str) -> None:
-        if point == (_content(wanted[1:]) if wanted.startswith("@") else wanted):
+        if point == (_content(file) if file else wanted):
+            if file:
+                file.unlink(missing_ok=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
     return kill
 
 
-def _content(file: str) -> str:
+def _content(file: Path) -> str:
     try:
-        return Path(file).read_text("utf-8").strip()
+        return file.read_text("utf-8").strip()
     except FileNotFoundError:
         return ""
 

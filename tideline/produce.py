@@ -102,7 +102,7 @@ class Sender:
         except KafkaError as error:
             raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=bootstrap, reason=type(error).__name__) from error
 
-    def send(self, event: Event, headers: list[tuple[str, bytes]] | None = None) -> None:
+    def send(self, event: Event, headers: list[tuple[str, bytes | None]] | None = None) -> None:
         """Hand one record over; a failure shows at `flush`. Raises UsageError EVENT_TOO_LARGE."""
         count, key = len(self._partitions), event.key
         place = self.records // _UNKEYED_RUN if key is None else murmur2(key) & 0x7FFFFFFF
@@ -191,15 +191,10 @@ def produce(
     return send_all(stream, topic, bootstrap, rate=rate, fraction=fraction, progress=progress, stop=stop)
 
 
-def produce_raw(
-    values: Iterable[bytes | Event],
-    topic: str,
-    bootstrap: str,
-    headers: list[tuple[str, bytes]] | None = None,
-) -> Summary:
-    """Send values as they are, without a key, or with one as Events; for tests and for replay."""
+def produce_raw(values: Iterable[bytes | Event], topic: str, bootstrap: str) -> Summary:
+    """Send values as they are, without a key, or with one as Events; for tests."""
     stream = ((value if isinstance(value, Event) else Event(None, value), False) for value in values)
-    return send_all(stream, topic, bootstrap, headers=headers)
+    return send_all(stream, topic, bootstrap)
 
 
 def with_repeats(events: Iterable[Event], probability: float, seed: int) -> Iterator[tuple[Event, bool]]:
@@ -229,7 +224,6 @@ def send_all(
     bootstrap: str,
     *,
     rate: float | None = None,
-    headers: list[tuple[str, bytes]] | None = None,
     fraction: Callable[[int], float] | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Flag | None = None,
@@ -250,7 +244,7 @@ def send_all(
     with Sender(topic, bootstrap, linger_ms=2 if rate and rate < 1000 else 20) as sender:
         begin = reported = time.monotonic()
         for event, repeated in stream:
-            sender.send(event, headers)
+            sender.send(event)
             duplicates += repeated
             sent += not repeated
             if rate is None and sender.records % 256:

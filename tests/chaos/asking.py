@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError
 
 _PAUSE = 0.1  # seconds between two answers
 
@@ -32,7 +33,7 @@ def faults(answer: Mapping[str, Any]) -> list[str]:
 
 
 class Asker:
-    """Asks over HTTP from its start to its end, whether the API is there or not."""
+    """Asks over HTTP from its start to its end, whether the API is there or not; an error for an answer is wrong."""
 
     def __init__(self, url: Callable[[], str | None]) -> None:
         self._url = url
@@ -42,6 +43,17 @@ class Asker:
         self.refused = 0
         self.slowest = 0.0
         self.wrong: list[str] = []
+        self._told = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on asking."""
+        return self._thread.is_alive()
+
+    def news(self) -> list[str]:
+        """What was wrong since this was last asked for."""
+        begin, self._told = self._told, len(self.wrong)
+        return self.wrong[begin : self._told]
 
     def __enter__(self) -> Asker:
         self._thread.start()
@@ -56,10 +68,16 @@ class Asker:
             began = time.monotonic()
             try:
                 with urllib.request.urlopen(f"{self._url()}/v1/views/tally/rows", timeout=10) as response:
-                    body = json.load(response)
+                    body = response.read()
+            except HTTPError as error:
+                self.wrong.append(f"{error.code}: {error.read().decode(errors='replace')}")
+                continue
             except (OSError, ValueError, HTTPException):  # the API is away, or went away in the midst of an answer
                 self.refused += 1
                 continue
             self.answers += 1
             self.slowest = max(self.slowest, time.monotonic() - began)
-            self.wrong += faults(body)
+            try:
+                self.wrong += faults(json.loads(body))
+            except Exception as error:  # noqa: BLE001 - whatever it is, that is no answer
+                self.wrong.append(f"{error!r} in {body.decode(errors='replace')}")

@@ -25,7 +25,7 @@ from typing import Any
 from live_site import Site
 from strikes import STRIKES, Strikes, victim
 
-from tideline.errors import TidelineError
+from tideline.errors import EXIT_OUTSIDE, TidelineError
 
 RATE = 50  # events a second
 EVERY = "30s"  # between the starts of two batch runs
@@ -89,10 +89,13 @@ def _arguments() -> argparse.Namespace:
 def _strike(strikes: Strikes, name: str, seed: str) -> dict[str, Any]:
     """One strike: seconds to recover, answers that were asked for meanwhile, and what was wrong."""
     site = strikes.site
-    before, wrong = site.asker.answers, len(site.asker.wrong)
+    # Without a broker the speed layer may end with exit code 3, and a supervisor starts it again.
+    found = [f"{layer} ended with exit code {code}" for layer, code in site.supervise().items() if code != EXIT_OUTSIDE]
+    before = site.asker.answers
     seconds = strikes.strike(name, random.Random(seed))
-    found = [*site.asker.wrong[wrong:], *(report.to_text() for report in strikes.reports if not report.ok)]
-    print("\n".join(found), file=sys.stderr, end="")
+    site.wait(lambda: site.asker.answers > before, "somebody is answered")
+    found += [*site.asker.news(), *site.faults(), *(report.to_text() for report in strikes.reports if not report.ok)]
+    print("".join(f"{name}: {one}\n" for one in found), file=sys.stderr, end="")
     values = sum(view.values for report in strikes.reports for view in report.views)
     answers = site.asker.answers - before
     return {"seconds": round(seconds, 1), "answers": answers, "compared": values, "wrong": len(found)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -56,11 +58,13 @@ class Site:
         self._reader: Reader | None = None
         self._sending = threading.Lock()
         self._silence, self._over = threading.Event(), threading.Event()
+        self._traffic = threading.Thread(target=self._send, name="traffic")
+        self.views: frozenset[str] = frozenset()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Everything up, the first version published; nothing is left at the end."""
-        traffic = threading.Thread(target=self._send, name="traffic")
+        traffic = self._traffic
         try:
             self.broker.start()
             self.finish("apply", "--catalog", str(CATALOG))
@@ -68,6 +72,7 @@ class Site:
             for name in LAYERS:
                 self.start(name)
             self.wait(lambda: self.ledger.version.id > 0, "the first version", 2 * RECOVERY)
+            self.views = frozenset(self.ledger.live)
             with self.asker:
                 yield
         finally:
@@ -105,7 +110,12 @@ class Site:
         try:
             yield
         finally:
-            self._kill_at.unlink()
+            self._kill_at.unlink(missing_ok=True)
+
+    @property
+    def fired(self) -> bool:
+        """Whether somebody killed itself at the point that is armed."""
+        return not self._kill_at.exists()
 
     def command(self, name: str, *options: str) -> ChildProcess:
         """A command of the installation."""
@@ -132,6 +142,35 @@ class Site:
         for name in names:
             self.children[name].stop(0)
 
+    def stop_everything(self) -> None:
+        """Kills all layers and the broker at once."""
+        for pid in (*(child.pid for child in self.children.values() if child.alive), self.broker.pid):
+            if pid:
+                os.killpg(pid, signal.SIGKILL)
+        self.stop(*self.children)
+
+    def supervise(self) -> dict[str, int | None]:
+        """Starts again the layers that ended by themselves, as a supervisor would; their exit codes."""
+        ended = {name: self.children[name].poll() for name in LAYERS if not self.children[name].alive}
+        for name in ended:
+            self.start(name)
+        return ended
+
+    def faults(self) -> list[str]:
+        """What is not as it should be while everything runs, whatever the answers are."""
+        found = [f"the {name} thread has ended" for name, lives in self._threads().items() if not lives]
+        if missing := self.views - set(self.ledger.live):
+            found.append(f"views that are not answered: {sorted(missing)}")
+        if self.ledger.quarantined:
+            found.append(f"in quarantine: {self.ledger.quarantined}")
+        failed = (self.home.read_status("batch") or {}).get("condition")
+        if failed and not failed.startswith("KAFKA"):
+            found.append(f"the last batch run failed: {failed}")
+        return found
+
+    def _threads(self) -> dict[str, bool]:
+        return {"traffic": self._traffic.is_alive(), "asker": self.asker.alive}
+
     def restart_broker(self, outage: float = 0) -> None:
         """Kills the broker, and starts another in its place, so many seconds later."""
         self.broker.stop(0)
@@ -151,8 +190,8 @@ class Site:
             self._reader = None
 
     def verify(self) -> Report:
-        """Every answer of this moment, recomputed."""
-        return verify(self.home.path, bootstrap=self.bootstrap)
+        """Every answer of this moment, recomputed, those of retained versions too."""
+        return verify(self.home.path, bootstrap=self.bootstrap, versions=True)
 
     def log_end(self) -> Cut:
         return Cut(log_end_offsets(self.bootstrap, [TOPIC]))

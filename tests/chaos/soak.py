@@ -178,10 +178,7 @@ class Soak:
 
     def supervise(self) -> None:
         """Starts again what ended by itself, as the speed layer may without a broker."""
-        for name in LAYERS:
-            if not self.site.children[name].alive:
-                self.deaths.append((self.minute, name))
-                self.site.start(name)
+        self.deaths += [(self.minute, name) for name in self.site.supervise()]
 
     def run(self, minutes: float, kill_every: float) -> None:
         """Samples and kills until the time is over, then waits until everything sent is published."""
@@ -253,13 +250,14 @@ def main() -> int:
             args.out.write_text(json.dumps({**result, **samples}), encoding="utf-8")
         with site.quiet():
             report = site.verify()
+            found = [*asker.wrong[:10], *site.faults()]
     print(report.to_text())
     steady = all(one.is_steady for one in grown.values()) and soak.others() < FILES
-    good = report.ok and not asker.wrong and steady
+    good = report.ok and asker.answers > 0 and not found and steady
     if good:
         shutil.rmtree(folder)
     else:
-        print("\n".join(asker.wrong[:10]), f"soak: the installation is kept in {folder}", sep="\n", file=sys.stderr)
+        print(*found, f"soak: the installation is kept in {folder}", sep="\n", file=sys.stderr)
     return int(not good)
 
 

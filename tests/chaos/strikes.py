@@ -65,7 +65,7 @@ class Strikes:
         if name in ("kafka", AWAY):
             return self._kafka(dice, OUTAGE if name == AWAY else 0)
         if name in RECOVERY_POINTS:
-            return self._recover(name)
+            return self._recover(name, dice)
         if name in REBASE_POINTS:
             return self._rebase(name)
         if name in ERASE_POINTS:
@@ -98,7 +98,7 @@ class Strikes:
 
     def _die(self, child: ChildProcess, point: str) -> None:
         self.site.wait(lambda: not child.alive, f"{child.command.name} dies at {point}", DEATH)
-        if child.poll() != -9:
+        if child.poll() != -9 or not self.site.fired:
             raise TimeoutError(f"{child.command.name} ended with exit code {child.poll()} before it was at {point}")
         child.clear_group(5)
 
@@ -122,26 +122,25 @@ class Strikes:
         pause(dice.random() * 3)
         end = site.ledger.committed
         site.restart_broker(outage)
-        for name in LAYERS:
-            if not site.children[name].alive:
-                site.start(name)
+        site.supervise()
         return site.wait(lambda: site.ledger.committed.count_since(end) > site.rate, "events are committed again")
 
     def _everything(self, dice: random.Random) -> float:
         pause(dice.random() * 3)
-        self.site.stop(*LAYERS)
+        self.site.stop_everything()
         self.site.restart_broker()
         return self._again(*LAYERS)
 
-    def _recover(self, point: str) -> float:
-        """A batch run dies once the master is ahead, and Kafka's retention overtakes both layers.
+    def _recover(self, point: str, dice: random.Random) -> float:
+        """A batch run dies once the master is ahead; Kafka's retention may overtake both layers then.
 
         What is archived is taken back only where Kafka still holds it.
         """
+        loses = point == "archive.lose" or (point != "archive.restore" and dice.random() < 0.5)
         site = self.site
         site.stop("speed")
         self._kill("batch", "archive.done")
-        if point != "archive.restore":
+        if loses:
             known = site.ledger.archived.offset(TOPIC, 0)
             site.wait(lambda: site.log_end().offset(TOPIC, 0) > known + 5, "there is something to lose")
             site.delete_records({0: site.log_end().offset(TOPIC, 0)})
@@ -149,7 +148,7 @@ class Strikes:
         try:
             self._verify()
         except LogUnreadableError as error:  # nothing can recompute what is gone and not yet entered as lost
-            if error.condition != "LOG_LOST" or point == "recover.done":
+            if error.condition != "LOG_LOST" or not loses or point == "recover.done":
                 raise
         return self._finish("recover") + self._again("speed", "batch")
 

@@ -57,7 +57,12 @@ def garbage_at_the_end(table: Path) -> None:
     entries(table)[-1].write_bytes(b"no JSON at all\n")
 
 
-DAMAGE = [garbage, hole, lost_file, short_file, garbage_at_the_end]
+def empty_file(table: Path) -> None:
+    """A data file, as a power cut leaves one that was not synced."""
+    sorted(table.glob("*.parquet"))[0].write_bytes(b"")
+
+
+DAMAGE = [garbage, hole, lost_file, short_file, empty_file, garbage_at_the_end]
 
 
 def test_a_damaged_table_is_named_and_the_answers_stay(installed: Installed, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, TableFeatures, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from tideline import delta_files, delta_log
 from tideline.delta_files import Writer, live
+from tideline.errors import OutsideError
 
 FIELDS = [{"name": name, "type": "long", "nullable": True, "metadata": {}} for name in ("_partition", "_offset")]
 WRITER = Writer(
@@ -86,3 +88,86 @@ def test_a_partition_is_taken_out_whole(tmp_path: Path) -> None:
     assert [said["partition.segment"] for _, said in live(table).paths()] == [2, 1]
     delta_files.remove(table, "segment in (1)")
     assert rows(table) == [2]
+
+
+@pytest.mark.parametrize("damage", ["emptied", "shortened", "removed"])
+def test_a_file_that_is_not_as_long_as_it_was_written_is_named(tmp_path: Path, damage: str) -> None:
+    table = tmp_path / "t"
+    for name, offset in (("a.parquet", 1), ("b.parquet", 5)):
+        Writer(WRITER.schema, indexed=WRITER.indexed).add(table, [write(table, name, 0, [offset])], {})
+    file = table / "a.parquet"
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(b"" if damage == "emptied" else file.read_bytes()[:-1])
+    with pytest.raises(OSError, match=r"a\.parquet"):
+        live(table).whole(lambda said: True)
+    assert live(table).whole(lambda said: said["min._offset"] > 1) == [table / "b.parquet"], "no other is looked at"
+
+
+def test_what_a_process_left_that_was_killed_as_it_made_the_table_is_no_table(tmp_path: Path) -> None:
+    table = tmp_path / "t"
+    (table / "_delta_log").mkdir(parents=True)
+    (table / "_delta_log" / f"{0:020d}.json#1").write_text("")
+    assert not delta_files.exists(table)
+    assert not WRITER.is_late(table)
+    assert WRITER.add(table, [write(table, "a.parquet", 0, [1])], {"end": 1})
+    assert delta_files.exists(table)
+    assert WRITER.is_late(table)
+    assert rows(table) == [1]
+
+
+def test_a_hundredth_commit_has_a_checkpoint_and_a_later_one_reads_on_from_it(tmp_path: Path) -> None:
+    table = tmp_path / "t"
+    writer = replace(WRITER, transaction=None)
+    for number in range(103):
+        assert writer.add(table, [write(table, f"{number}.parquet", 0, [number])], {"end": number})
+        assert delta_files.settle(table).metadata == {"end": number}
+    log = table / "_delta_log"
+    assert [file.name for file in sorted(log.glob("*.checkpoint.parquet"))] == [f"{100:020d}.checkpoint.parquet"]
+    for number in range(100):  # as they go once they have expired
+        (log / f"{number:020d}.json").unlink()
+    assert rows(table) == list(range(103))
+
+
+def test_an_append_that_a_rewrite_overtook_is_left_out_or_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtake(number: int | None) -> None:
+        """As a rewrite does: all files go, the schema is written again, under a transaction of its own."""
+        said = [Transaction("tideline", number)] if number else None
+        more = pa.table({"_partition": pa.array([0], pa.int64()), "_offset": [9], f"x{number}": [1]})
+        properties = CommitProperties(app_transactions=said)
+        write_deltalake(str(table), more, mode="overwrite", schema_mode="overwrite", commit_properties=properties)
+
+    table, seen = tmp_path / "t", Writer.is_late
+    assert WRITER.add(table, [write(table, "a.parquet", 0, [1])], {"end": 1})
+    for number in (2, None):
+        known = DeltaTable(str(table)).transaction_version("tideline")
+        writer = replace(WRITER, transaction=("tideline", known + 1))
+        asked: list[bool] = []
+
+        def late(self: Writer, table: Path, number: int | None = number, asked: list[bool] = asked) -> bool:
+            found = seen(self, table)
+            if not asked:
+                overtake(number)
+            asked.append(found)
+            return found
+
+        monkeypatch.setattr(Writer, "is_late", late)
+        if number:
+            assert not writer.add(table, [write(table, "b.parquet", 0, [2])], {"end": 2})
+        else:
+            with pytest.raises(OutsideError) as caught:
+                writer.add(table, [write(table, "c.parquet", 0, [3])], {"end": 3})
+            assert caught.value.condition == "TWO_WRITERS"
+        assert rows(table) == [9]
+        assert len(asked) == 2
+
+
+def test_a_table_with_features_that_nobody_here_knows_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "t"
+    assert WRITER.add(table, [write(table, "a.parquet", 0, [1])], {"end": 1})
+    DeltaTable(str(table)).alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    with pytest.raises(DeltaError, match="reader version 3"):
+        live(table)

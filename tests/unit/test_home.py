@@ -72,6 +72,10 @@ def test_a_home_that_is_no_folder_or_not_writable_or_not_there_is_one_line(tmp_p
         with pytest.raises(HomeError) as caught:
             Home(path).prepare()
         assert caught.value.condition == "HOME_NOT_A_FOLDER"
+    for name in ("a%20b", "a\\b"):
+        with pytest.raises(HomeError) as caught:
+            Home(tmp_path / name).prepare()
+        assert caught.value.condition == "HOME_NAME"
     with pytest.raises(HomeError) as caught:
         Home("/proc/tideline").prepare()
     assert caught.value.condition in ("HOME_NOT_WRITABLE", "HOME_MISSING")

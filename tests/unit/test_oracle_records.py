@@ -13,7 +13,8 @@ import pytest
 from tideline.cut import Cut
 from tideline.oracle import records as records_module
 from tideline.oracle.events import decode_events
-from tideline.oracle.records import SCHEMA, Log, LogUnreadableError, differences
+from tideline.oracle.records import SCHEMA, Log, LogUnreadableError, differences, repeats
+from tideline.produce import produce_raw
 from tideline.runtime.topics import log_end_offsets
 from tideline.source import Source
 
@@ -37,7 +38,6 @@ SAME = [(0, 0, b"a"), (0, 2, b"b"), (0, 5, None)]
         (SAME, [(0, 0, b"a"), (0, 2, b"B"), (0, 5, None)], ["partition 0: 1 records differ in _value, offsets 2"]),
         (SAME, [(0, 0, b"a"), (0, 2, b"b"), (0, 5, b"")], ["partition 0: 1 records differ in _value, offsets 5"]),
         (SAME, [(0, 0, b"a", b"k"), *SAME[1:]], ["partition 0: 1 records differ in _key, offsets 0"]),
-        ([*SAME[:1], *SAME], SAME, ["partition 0: 1 records twice in the master, offsets 0"]),
         (
             SAME[:2],
             [(0, 2, b"c"), *SAME[2:]],
@@ -51,6 +51,11 @@ SAME = [(0, 0, b"a"), (0, 2, b"b"), (0, 5, None)]
 )
 def test_a_difference_names_partition_and_offsets(master: list[Any], kafka: list[Any], expected: list[str]) -> None:
     assert list(differences(0, records(master), records(kafka))) == expected
+
+
+def test_what_stands_twice_in_the_master_is_named() -> None:
+    assert repeats(0, records(SAME)) == []
+    assert repeats(0, records([*SAME[:1], *SAME])) == ["partition 0: 1 records twice in the master, offsets 0"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,15 @@ def write_master(path: Path, table: pa.Table, erased: tuple[int, ...] = ()) -> N
     plain = table.set_column(2, "_timestamp", times).append_column("x", pa.nulls(len(table), pa.int32()))
     reasons = pa.array(["erased" if place in erased else None for place in range(len(table))], pa.string())
     deltalake.write_deltalake(str(path), plain.append_column("_reason", reasons))
+
+
+def delete_before(bootstrap: str, topic: str, partition: int, offset: int) -> None:
+    """As Kafka's retention would."""
+    from kafka import KafkaAdminClient, TopicPartition
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(topic, partition): offset})
+    admin.close()
 
 
 @pytest.fixture
@@ -138,12 +152,8 @@ def test_what_both_hold_is_compared_and_counted(logged: tuple[str, str, Cut, pa.
 
 @pytest.mark.integration
 def test_what_kafka_has_deleted_comes_from_the_master(logged: tuple[str, str, Cut, pa.Table], tmp_path: Path) -> None:
-    from kafka import KafkaAdminClient, TopicPartition
-
     bootstrap, topic, end, table = logged
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.delete_records({TopicPartition(topic, 0): 6})
-    admin.close()
+    delete_before(bootstrap, topic, 0, 6)
     write_master(tmp_path / "master", table)
     found = read(topic, Cut(), end, end, tmp_path / "master", bootstrap)
     assert (len(found.table), found.log.from_kafka, found.log.twice, found.log.faults) == (40, 34, 34, [])
@@ -154,6 +164,58 @@ def test_what_kafka_has_deleted_comes_from_the_master(logged: tuple[str, str, Cu
     with pytest.raises(LogUnreadableError) as missing:
         read(topic, Cut(), end, end, tmp_path / "nothing", bootstrap)
     assert missing.value.condition == "MASTER_UNREADABLE"
+
+
+@pytest.mark.integration
+def test_what_kafka_deletes_while_the_log_is_read_comes_from_the_master_or_is_an_error(
+    kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce_raw([b"%d" % number for number in range(12)], topic, kafka)
+    (partition,) = (p for p, offset in log_end_offsets(kafka, [topic])[topic].items() if offset)
+    end = Cut({topic: {partition: 12}})
+    write_master(tmp_path / "master", read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table)
+    monkeypatch.setattr(records_module, "SLICE", 4)
+    for archived, deleted in ((end, 7), (Cut({topic: {partition: 9}}), 10)):
+        log = Log(topic, Cut(), end, archived, tmp_path / "master", kafka)
+        tables = iter(log)
+        first = next(tables)
+        delete_before(kafka, topic, partition, deleted)
+        if archived == end:
+            whole = pa.concat_tables([first, *tables])
+            assert whole["_value"].to_pylist() == [b"%d" % number for number in range(12)]
+            assert log.faults == []
+        else:
+            with pytest.raises(LogUnreadableError, match="begins at offset 10, the master ends at 9"):
+                list(tables)
+
+
+@pytest.mark.integration
+def test_a_range_is_read_again_where_kafka_deleted_it_since_it_was_asked_where_it_begins(
+    kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce_raw([b"%d" % number for number in range(12)], topic, kafka)
+    (partition,) = (p for p, offset in log_end_offsets(kafka, [topic])[topic].items() if offset)
+    end = Cut({topic: {partition: 12}})
+    write_master(tmp_path / "master", read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table)
+    delete_before(kafka, topic, partition, 5)
+    asked = iter([0, 0])  # before anything is read, and before the first slice
+    monkeypatch.setattr(
+        records_module._Kafka,
+        "start",
+        lambda kafka, partition, real=records_module._Kafka.start: next(asked, None) or real(kafka, partition),
+    )
+    found = read(topic, Cut(), end, end, tmp_path / "master", kafka)
+    assert found.table["_value"].to_pylist() == [b"%d" % number for number in range(12)]
+    assert (found.log.from_kafka, found.log.faults) == (7, [])
+
+
+def test_without_a_kafka_only_what_is_archived_can_be_read(tmp_path: Path) -> None:
+    write_master(tmp_path / "master", records(SAME))
+    end = Cut({"t": {0: 6}})
+    assert len(pa.concat_tables(Log("t", Cut(), end, end, tmp_path / "master", None))) == 3
+    with pytest.raises(LogUnreadableError) as caught:
+        list(Log("t", Cut(), end, Cut({"t": {0: 3}}), tmp_path / "master", None))
+    assert (caught.value.condition, caught.value.params["begin"], caught.value.params["end"]) == ("NO_KAFKA", 3, 6)
 
 
 @pytest.mark.integration

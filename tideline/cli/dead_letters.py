@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from tideline.cli.options import Commands, add_bootstrap, add_command, add_output, settings_of
@@ -12,6 +13,7 @@ from tideline.runtime.home import Home
 
 _COLUMNS = ("source", "partition", "offset", "at", "reason", "bytes", "value")
 _SHOWN = 80  # bytes of a value in a list
+_LISTED = 100  # dead letters that are shown unless --limit says otherwise
 
 
 def register(commands: Commands) -> None:
@@ -23,7 +25,7 @@ def register(commands: Commands) -> None:
     parser.add_argument("places", nargs="*", metavar="SOURCE:PARTITION:OFFSET", help="which (show and replay)")
     parser.add_argument("--source", metavar="S", help="of this source only")
     parser.add_argument("--reason", metavar="TEXT", help="those whose reason holds this text")
-    parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most N (default 100)")
+    parser.add_argument("--limit", type=int, metavar="N", help=f"at most N (default: {_LISTED}; all for replay)")
     add_output(parser, ("table", "json", "csv"))
 
 
@@ -50,7 +52,10 @@ def run(args: argparse.Namespace) -> None:
             "tideline dead-letters list shows them",
         )
     bootstrap = find_bootstrap(home, settings)
-    letters = find(home, ledger, bootstrap, args.source, args.reason, places, args.limit)
+    limit = _LISTED if args.limit is None and args.action != "replay" else args.limit
+    letters = find(home, ledger, bootstrap, args.source, args.reason, places, limit)
+    if args.limit is None and len(letters) == limit:
+        print(f"tideline: these are the first {limit}; --limit N shows more", file=sys.stderr)
     if args.action == "replay":
         sent = replay(ledger, bootstrap, letters)
         print_rows(

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from tideline.cli.options import Commands, add_bootstrap, add_command, logged_settings, settings_of
@@ -41,6 +42,7 @@ def run_speed(args: argparse.Namespace) -> None:
 def run_batch(args: argparse.Namespace) -> None:
     from batch_layer.service import run_batch
     from tideline.runtime.installation import find_bootstrap
+    from tideline.runtime.stopped import own_kafka
 
     settings, home = logged_settings(args, {"kafka.bootstrap": args.bootstrap}), Home(args.home).require()
     every = to_micros(args.every) / 1e6 if args.every else None
@@ -53,15 +55,16 @@ def run_batch(args: argparse.Namespace) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave(home))
-    run_batch(
-        home,
-        settings,
-        find_bootstrap(home, settings),
-        full=args.full or args.redecode,
-        redecode=args.redecode,
-        every=every,
-        report=report,
-    )
+    with nullcontext() if every else own_kafka(home, settings) as started:
+        run_batch(
+            home,
+            settings,
+            started or find_bootstrap(home, settings),
+            full=args.full or args.redecode,
+            redecode=args.redecode,
+            every=every,
+            report=report,
+        )
 
 
 def _leave(home: Home) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from tideline.cli.options import Commands, add_bootstrap, add_command, add_output
+from tideline.cli.options import Commands, add_bootstrap, add_command, add_output, settings_of
 from tideline.cli.output import print_json
 from tideline.errors import EXIT_DONE, EXIT_NO
+from tideline.runtime.home import Home
 
 
 def register(commands: Commands) -> None:
@@ -14,14 +15,18 @@ def register(commands: Commands) -> None:
         commands, "verify", "recompute views from the log and compare every key, bucket and measure", run
     )
     parser.add_argument("views", nargs="*", metavar="VIEW", help="views to verify (default: all)")
+    parser.add_argument("--versions", action="store_true", help="also what each retained version answers")
     add_bootstrap(parser)
     add_output(parser, ("table", "json"))
 
 
 def run(args: argparse.Namespace) -> int:
     from tideline.oracle import verify
+    from tideline.runtime.stopped import own_kafka
 
-    report = verify(args.home, args.views, args.bootstrap)
+    home, settings = Home(args.home), settings_of(args, {"kafka.bootstrap": args.bootstrap})
+    with own_kafka(home, settings) as started:
+        report = verify(home, args.views, started or settings["kafka.bootstrap"] or None, args.versions)
     if args.output == "json":
         print_json(report.to_json())
     else:

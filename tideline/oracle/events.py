@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
-from tideline.oracle.decode import PartitionDecoder
+from tideline.cut import Cut
+from tideline.oracle.decode import Decoded, PartitionDecoder
 from tideline.oracle.records import SCHEMA
 from tideline.source import SourceDefinition
 from tideline.types import ColumnType
@@ -44,6 +46,15 @@ class Events:
     duplicates: int
     dead: int
 
+    def before(self, cut: Cut, topic: str) -> Events:
+        """The events before an earlier cut; the counts stay those of all records."""
+        partitions, offsets = (self.table[name].to_numpy() for name in ("_partition", "_offset"))
+        ends = cut.offsets(topic)
+        inside = np.zeros(len(self.table), bool)
+        for partition, end in ends.items():
+            inside |= (partitions == partition) & (offsets < end)
+        return replace(self, table=self.table.filter(pa.array(inside)))
+
 
 def arrow_type(kind: ColumnType) -> pa.DataType:
     """The Arrow type that holds a column."""
@@ -57,7 +68,8 @@ def _raw_type(kind: ColumnType) -> pa.DataType:
 
 def decode_events(source: SourceDefinition, log: Iterable[pa.Table]) -> Events:
     """Decodes one source's records, table by table as a `Log` gives them; dead letters and duplicates are left out."""
-    decoders: dict[int, PartitionDecoder] = {}
+    found: list[Decoded] = []
+    partition: int | None = None
     kept: list[pa.Table] = [_RECORD.empty_table()]
     chunks: list[list[pa.Array]] = [[] for _ in source.schema]
     raw = [_raw_type(column.type) for column in source.schema]
@@ -67,14 +79,15 @@ def decode_events(source: SourceDefinition, log: Iterable[pa.Table]) -> Events:
         for begin in range(0, len(table), _SLICE):
             part = table.slice(begin, _SLICE)
             columns = [part[name].to_pylist() for name in ("_partition", "_offset", "_timestamp", "_value", "_key")]
-            decoder = decoders.setdefault(columns[0][0], PartitionDecoder(source))
+            if partition != columns[0][0]:
+                partition, decoder = columns[0][0], PartitionDecoder(source)  # which knows the ids of its partition
+                found.append(decoder.found)
             for index, record in enumerate(zip(*columns[1:], strict=True)):
                 decoder.add(index, *record)
             positions, values = decoder.found.take()
             kept.append(part.select(_RECORD.names).take(pa.array(positions, pa.int64())))
             for chunk, kind, column in zip(chunks, raw, values, strict=True):
                 chunk.append(pa.array(column, kind))
-    found = [decoder.found for decoder in decoders.values()]
     return Events(
         _event_table(source, [pa.chunked_array(c, kind) for c, kind in zip(chunks, raw, strict=True)], kept),
         records,

@@ -8,7 +8,7 @@ slice of a partition at a time, so that a topic may be larger than memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,10 @@ class LogUnreadableError(OutsideError):
             "{topic} partition {partition}: Kafka begins at offset {start}, the master ends at {archived}",
             "offsets between them are lost, so that no recompute can cover them",
         ),
+        "NO_KAFKA": (
+            "{topic} partition {partition}: offsets [{begin}, {end}) are in Kafka alone, and nothing says where it is",
+            "start tideline up, or name it with --bootstrap-server",
+        ),
         "MASTER_UNREADABLE": (
             "the master dataset {path} cannot be read: {reason}",
             "check the home folder; the ledger says that it holds records",
@@ -82,30 +86,33 @@ class Log:
     faults: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[pa.Table]:
-        starts = _kafka_starts(self.topic, self.bootstrap)
-        self._check_whole(starts)
         master = _Master(self.path)
         with _Kafka(self.topic, self.bootstrap) as kafka:
             for partition, last in sorted(self.end.offsets(self.topic).items()):
-                first = self.begin.offset(self.topic, partition)
-                for low in range(first, last, SLICE):
-                    yield self._read(master, kafka, partition, low, min(low + SLICE, last), starts.get(partition, last))
+                self._check_held(partition, self.begin.offset(self.topic, partition), last, kafka.start(partition))
+            for partition, last in sorted(self.end.offsets(self.topic).items()):
+                for low in range(self.begin.offset(self.topic, partition), last, SLICE):
+                    yield self._read(master, kafka, partition, low, min(low + SLICE, last))
 
-    def _check_whole(self, starts: Mapping[int, int]) -> None:
-        for partition, last in self.end.offsets(self.topic).items():
-            archived = self.archived.offset(self.topic, partition)
-            reached = max(min(archived, last), self.begin.offset(self.topic, partition))
-            start = starts.get(partition)
-            if reached < last and (start is None or start > reached):
-                raise LogUnreadableError(
-                    "LOG_LOST", topic=self.topic, partition=partition, start=start, archived=reached
-                )
+    def _check_held(self, partition: int, low: int, high: int, start: int | None) -> None:
+        """Kafka, which begins at `start`, or the master must hold each offset of [low, high)."""
+        kept = max(low, min(high, self.archived.offset(self.topic, partition)))
+        if kept < high and self.bootstrap is None:
+            raise LogUnreadableError("NO_KAFKA", topic=self.topic, partition=partition, begin=kept, end=high)
+        if kept < high and (start is None or start > kept):
+            raise LogUnreadableError("LOG_LOST", topic=self.topic, partition=partition, start=start, archived=kept)
 
-    def _read(self, master: _Master, kafka: _Kafka, partition: int, low: int, high: int, start: int) -> pa.Table:
-        """The records of [low, high); Kafka begins at `start`."""
+    def _read(self, master: _Master, kafka: _Kafka, partition: int, low: int, high: int) -> pa.Table:
+        """The records of [low, high)."""
         kept = self.archived.offset(self.topic, partition)
         old, erased = master.read(partition, low, min(high, kept))
-        new = kafka.read(partition, max(low, start), high)
+        while True:
+            start = kafka.start(partition)
+            self._check_held(partition, low, high, start)
+            start = high if start is None else start
+            new = kafka.read(partition, max(low, start), high)
+            if new is not None:  # else Kafka deleted some of it in between
+                break
         gone = _place(old, start)
         both = new.slice(0, _place(new, kept))
         self.from_kafka, self.from_master, self.twice = (
@@ -113,16 +120,8 @@ class Log:
             self.from_master + len(old),
             self.twice + len(both),
         )
-        self.faults += differences(partition, old.slice(gone), _blank(both, erased))
+        self.faults += repeats(partition, old) or differences(partition, old.slice(gone), _blank(both, erased))
         return pa.concat_tables([old.slice(0, gone), new])
-
-
-def _kafka_starts(topic: str, bootstrap: str | None) -> dict[int, int]:
-    if bootstrap is None:
-        return {}
-    from tideline.runtime.topics import log_start_offsets
-
-    return log_start_offsets(bootstrap, [topic])[topic]
 
 
 def _place(table: pa.Table, offset: int) -> int:
@@ -189,11 +188,20 @@ class _Kafka:
         if self._consumer is not None:
             self._consumer.close()
 
-    def read(self, partition: int, low: int, high: int) -> pa.Table:
-        """The records of [low, high)."""
+    def start(self, partition: int) -> int | None:
+        """The first offset that Kafka holds now; None without a Kafka, or where it has no such partition."""
+        if self.bootstrap is None:
+            return None
+        from tideline.runtime.topics import log_start_offsets
+
+        return log_start_offsets(self.bootstrap, [self.topic])[self.topic].get(partition)
+
+    def read(self, partition: int, low: int, high: int) -> pa.Table | None:
+        """The records of [low, high); None where Kafka does not hold `low`, or some offset after it, any more."""
         if low >= high or not self.bootstrap:
             return SCHEMA.empty_table()
         from kafka import TopicPartition
+        from kafka.errors import OffsetOutOfRangeError
 
         consumer, place = self._connected(self.bootstrap), TopicPartition(self.topic, partition)
         if consumer.assignment() != {place}:
@@ -208,7 +216,12 @@ class _Kafka:
                 raise LogUnreadableError(
                     "LOG_STALLED", topic=self.topic, seconds=PATIENCE, reached=where, wanted=wanted
                 )
-            for records in consumer.poll(timeout_ms=500, max_records=min(high - reached, _POLL)).values():
+            try:
+                polled = consumer.poll(timeout_ms=500, max_records=min(high - reached, _POLL))
+            except OffsetOutOfRangeError:
+                consumer.unsubscribe()  # assigns, and seeks, the next time
+                return None
+            for records in polled.values():
                 parts.append(_table(partition, records, high))
                 deadline = time.monotonic() + PATIENCE
         return pa.concat_tables(parts)
@@ -223,6 +236,7 @@ class _Kafka:
                 group_id=None,
                 isolation_level="read_committed",
                 enable_auto_commit=False,
+                auto_offset_reset="none",
                 max_poll_records=_POLL,
                 fetch_max_bytes=64 << 20,
                 max_partition_fetch_bytes=16 << 20,
@@ -244,6 +258,15 @@ def _table(partition: int, records: Sequence[Any], end: int) -> pa.Table:
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
+def repeats(partition: int, master: pa.Table) -> list[str]:
+    """What stands twice in the master, of its records of one partition in the order of their offsets."""
+    offsets = master["_offset"].to_numpy()
+    twice = offsets[1:][offsets[1:] == offsets[:-1]]
+    if not len(twice):
+        return []
+    return [f"partition {partition}: {len(twice)} records twice in the master, offsets {_few(twice)}"]
+
+
 def differences(partition: int, master: pa.Table, kafka: pa.Table) -> Iterator[str]:
     """What is not the same in two tables of a partition's records in one range, by offset: which offsets and bytes."""
     old_offsets, new_offsets = master["_offset"].to_numpy(), kafka["_offset"].to_numpy()
@@ -253,10 +276,6 @@ def differences(partition: int, master: pa.Table, kafka: pa.Table) -> Iterator[s
     ):
         if len(missing):
             yield f"partition {partition}: {len(missing)} records {text}, offsets {_few(missing)}"
-    twice = old_offsets[1:][old_offsets[1:] == old_offsets[:-1]]
-    if len(twice):
-        yield f"partition {partition}: {len(twice)} records twice in the master, offsets {_few(twice)}"
-        return
     same, here, there = np.intersect1d(old_offsets, new_offsets, return_indices=True)
     if len(same) < max(len(master), len(kafka)):
         master, kafka = master.take(pa.array(here)), kafka.take(pa.array(there))

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.status import bootstrap_of
-from tideline.cut import Cut
-from tideline.errors import NegativeAnswer
+from tideline.cut import EMPTY_CUT, Cut
+from tideline.errors import NegativeAnswer, UsageError
+from tideline.held import read_held
 from tideline.ledger import Ledger
 from tideline.oracle.check import Answered, check_view
 from tideline.oracle.duck import Duck
-from tideline.oracle.events import decode_events
+from tideline.oracle.events import Events, decode_events
 from tideline.oracle.records import Log
 from tideline.oracle.report import LogReport, Report, ViewReport
 from tideline.oracle.spark import Spark
@@ -29,8 +29,11 @@ def verify(
     home: str | os.PathLike[str] | Home = ".tideline",
     views: Sequence[str] | None = None,
     bootstrap: str | None = None,
+    versions: bool = False,
 ) -> Report:
     """Verify views (default: all that are answerable) at the cut of one snapshot of serving's answers.
+
+    With `versions` also what each retained version answers, at its own cut.
 
     Events may go on arriving meanwhile. `bootstrap` is Kafka's address, by default the one that the
     installation's processes use. Raises UsageError for an unknown view, LogUnreadableError, StoreError,
@@ -38,7 +41,7 @@ def verify(
     """
     began = time.monotonic()
     place = home if isinstance(home, Home) else Home(home)
-    ledger, answers = _ask(place, views)
+    ledger, answers = _ask(place, views, versions)
     sources: dict[str, tuple[SourceDefinition, list[Answered]]] = {}
     for answered in answers:
         source = SourceDefinition.from_json(ledger.source_of(answered.view.fingerprint))
@@ -49,12 +52,12 @@ def verify(
         log, found = _verify_source(place, ledger, source, group, bootstrap or bootstrap_of(place))
         logs.append(log)
         reports += found
-    order = {answered.view.name: index for index, answered in enumerate(answers)}
+    order = {answered.name: index for index, answered in enumerate(answers)}
     reports.sort(key=lambda report: order[report.view])
     return Report(tuple(reports), tuple(logs), time.monotonic() - began)
 
 
-def _ask(home: Home, views: Sequence[str] | None) -> tuple[Ledger, list[Answered]]:
+def _ask(home: Home, views: Sequence[str] | None, versions: bool) -> tuple[Ledger, list[Answered]]:
     """Serving's answers to whole-view queries on one snapshot, and a ledger that knows their definitions."""
     with Reader(home) as reader:
         while True:
@@ -64,9 +67,17 @@ def _ask(home: Home, views: Sequence[str] | None) -> tuple[Ledger, list[Answered
                 raise NegativeAnswer(
                     "NOTHING_TO_VERIFY", "no view is answerable yet", "apply a catalog with `tideline apply`"
                 )
-            results = reader.query_many([Query(name) for name in names])
+            wanted = [(Query(name), before.live.get(name)) for name in names]
+            for version in before.versions if versions else ():
+                wanted += [(Query(n, version=version.id), version.live[n]) for n in names if n in version.live]
+            try:
+                results = reader.query_many([query for query, _ in wanted])
+            except UsageError as error:
+                if error.condition == "UNKNOWN_VERSION":  # a later one has been published since
+                    continue
+                raise
             answers = [Answered(result.plan.view, result.rows, result.proof) for result in results]
-            if all(before.live.get(a.view.name) == a.view.fingerprint for a in answers):
+            if [answered.view.fingerprint for answered in answers] == [definition for _, definition in wanted]:
                 return before, answers
 
 
@@ -74,14 +85,16 @@ def _verify_source(
     home: Home, ledger: Ledger, source: SourceDefinition, group: Sequence[Answered], bootstrap: str | None
 ) -> tuple[LogReport, list[ViewReport]]:
     began = time.monotonic()
-    topic, cut = source.topic, _cut_of(group)
-    if bootstrap:
-        from tideline.runtime.topics import topic_ids
-
-        ledger.check_topics(topic_ids(bootstrap, [topic]))
-    begin, archived = ledger.origin.restrict([topic]), ledger.archived.restrict([topic])
+    topic, cut = source.topic, EMPTY_CUT
+    for answered in group:
+        cut = cut.advance(answered.cut)
+    begin = ledger.origin.restrict([topic])
+    # The master's own log is the truth of what it holds.
+    archived = read_held(home.master / source.name).part(topic, ledger.archived)
     log = Log(topic, begin, cut, archived, home.master / source.name, bootstrap)
+    _check_topic(ledger, topic, bootstrap)
     events = decode_events(source, log)
+    _check_topic(ledger, topic, bootstrap)
     report = LogReport(
         source.name,
         cut.to_json(),
@@ -96,16 +109,30 @@ def _verify_source(
         tuple(log.faults),
     )
     home.tmp.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="verify-", dir=home.tmp) as folder:
-        duck, spark = Duck(source, events.table), Spark(events.table, Path(folder))
-        try:
-            return report, [check_view(answered, events, duck, spark) for answered in group]
-        finally:
-            spark.close()
-            duck.close()
+    return report, [*_check(home, ledger, source, group, events, cut)]
 
 
-def _cut_of(group: Sequence[Answered]) -> Cut:
-    """The one cut of answers that were given on one snapshot."""
-    cuts: list[Mapping[str, Any]] = [answered.proof["cut"] for answered in group]
-    return Cut.from_json(cuts[0])
+def _check(
+    home: Home, ledger: Ledger, source: SourceDefinition, group: Sequence[Answered], events: Events, cut: Cut
+) -> Iterator[ViewReport]:
+    """The views of a source, those that are answered at one cut together; the events are those before `cut`."""
+    for end in dict.fromkeys(answered.cut for answered in group):
+        part = events if end == cut else events.before(end, source.topic)
+        with tempfile.TemporaryDirectory(prefix="verify-", dir=home.tmp) as folder:
+            duck, spark = Duck(source, part.table), Spark(part.table, Path(folder))
+            try:
+                for answered in group:
+                    if answered.cut == end:
+                        # Serving counts by the declaration in force, which may not be that of the view.
+                        counted = end == cut and answered.view.fingerprint not in ledger.former_sources
+                        yield check_view(answered, part, duck, spark, counted)
+            finally:
+                spark.close()
+                duck.close()
+
+
+def _check_topic(ledger: Ledger, topic: str, bootstrap: str | None) -> None:
+    if bootstrap:
+        from tideline.runtime.topics import topic_ids
+
+        ledger.check_topics(topic_ids(bootstrap, [topic]))

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -29,6 +30,10 @@ class HomeError(OutsideError):
             "stop that process, or choose another --home",
         ),
         "HOME_NOT_A_FOLDER": ("{path} is not a folder", "choose another --home"),
+        "HOME_NAME": (
+            "{path} has a % or a backslash in it, and no Delta table is found there",
+            "choose another --home",
+        ),
         "HOME_MISSING": ("there is no Tideline home at {path}", "check --home; tideline up makes a new one"),
         "HOME_NOT_WRITABLE": (
             "{path} cannot be written: {reason}",
@@ -60,8 +65,10 @@ class Home:
     def prepare(self) -> Home:
         """Make the folders that are missing and check that they can be written.
 
-        Raises HomeError HOME_NOT_A_FOLDER, HOME_NOT_WRITABLE, or HOME_FULL below 100 MB of free space.
+        Raises HomeError HOME_NAME, HOME_NOT_A_FOLDER, HOME_NOT_WRITABLE, or HOME_FULL below 100 MB of free space.
         """
+        if re.search(r"[%\\]", str(self.path)):
+            raise HomeError("HOME_NAME", path=str(self.path))
         try:
             for folder in (
                 self.path,
@@ -83,10 +90,12 @@ class Home:
         return self
 
     def require(self) -> Home:
-        """This home, if there is one. Raises HomeError HOME_MISSING."""
-        if not self.run.is_dir():
+        """This home, if there is one; one that came back from a backup gets its `run` folder. Raises HomeError."""
+        if self.run.is_dir():
+            return self
+        if not self.store.is_dir():
             raise HomeError("HOME_MISSING", path=str(self.path))
-        return self
+        return self.prepare()
 
     def lock(self, name: str) -> HomeLock:
         """Take the lock `name` for this process, until it is released or the process ends.

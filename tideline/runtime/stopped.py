@@ -1,4 +1,4 @@
-"""What a command needs that works on an installation which is stopped."""
+"""What commands need that work on an installation which is stopped."""
 
 from __future__ import annotations
 
@@ -26,10 +26,28 @@ def kafka_of(home: Home, settings: Settings) -> Iterator[str]:
     """
     from tideline.runtime.broker import Broker
 
-    if settings["kafka.bootstrap"] or not (home.kafka / "meta.properties").exists():
+    if settings["kafka.bootstrap"] or not _has_broker(home):
         yield find_bootstrap(home, settings)
         return
     last = home.run / "settings.toml"
     kept = [settings, load_settings(last)] if last.exists() else [settings]
     with Broker(home, None, max(found["kafka.retention_hours"] for found in kept)) as broker:
         yield broker.bootstrap
+
+
+@contextmanager
+def own_kafka(home: Home, settings: Settings) -> Iterator[str | None]:
+    """Where the embedded broker is, started for the time it takes, if it is the Kafka of a home where nothing runs.
+
+    Else None: then the settings say where Kafka is, or what runs there does.
+    """
+    runs = any(home.locked_by(name) is not None for name in ("up", "speed", "batch"))
+    if runs or settings["kafka.bootstrap"] or not _has_broker(home):
+        yield None
+    else:
+        with home.lock("up"), kafka_of(home, settings) as bootstrap:
+            yield bootstrap
+
+
+def _has_broker(home: Home) -> bool:
+    return (home.kafka / "meta.properties").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import uuid
@@ -15,11 +16,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from tideline import delta_files
+from tideline.delta_log import sync_path
 
 _STAGED = "staged-"
 _FORGOTTEN = 3600.0  # seconds after which a staged folder is what a killed process left
 _NO_MARK = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
-_AS_SPELLED = {"__globPaths__": "false"}
+_PATTERN = re.compile(r"([{}\[\]*?\\])")  # what Spark would take for a pattern in a path
 
 
 def write_files(rows: DataFrame, table: Path, folder: Path) -> list[Path]:
@@ -32,7 +34,10 @@ def write_files(rows: DataFrame, table: Path, folder: Path) -> list[Path]:
         rows.write.options(**_NO_MARK).parquet(str(staged))
         folder.mkdir(parents=True, exist_ok=True)
         files = sorted(staged.glob("*.parquet"))
-        return [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
+        kept = [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
+        for path in (*kept, folder):  # before a commit names them
+            sync_path(path)
+        return kept
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -43,10 +48,10 @@ def read_files(
     """The rows of those files of a table's version, by default the newest, that are `wanted` by what its log says."""
     live = delta_files.live(table, version)
     schema = StructType.fromJson(json.loads(live.schema))
-    files = [str(path) for path, said in live.paths() if wanted(said)]
+    files = [_PATTERN.sub(r"\\\1", str(path)) for path in live.whole(wanted)]
     if not files:
         return spark.createDataFrame([], schema)
-    return spark.read.options(**_AS_SPELLED, basePath=str(table)).schema(schema).parquet(*files)
+    return spark.read.option("basePath", str(table)).schema(schema).parquet(*files)
 
 
 def table_schema(rows: DataFrame) -> str:
