@@ -54,14 +54,18 @@ class DeltaMaster:
         self.origin = origin.restrict([source.topic])
         self._repeats: tuple[Cut, Repeats] | None = None
         self._version: int | None = None
+        self._settled = -1
 
     def commits(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Version and metadata of the commits, newest first: the layer's own, and what others did to the table."""
         return ((commit.version, commit.metadata) for commit in delta_log.commits(self.path))
 
     def pin(self, version: int) -> None:
-        """What `records` reads from here on."""
+        """What `records` reads from here on; it is on disk then, also where who wrote it was killed before that."""
         self._version = version
+        if version > self._settled:
+            with self.faults():
+                self._settle()
 
     def faults(self) -> contextlib.AbstractContextManager[None]:
         """Spark's errors inside, as errors about this table."""
@@ -117,7 +121,7 @@ class DeltaMaster:
                 for file in files:
                     file.unlink()
                 self._left_out()
-        settle(self.path)
+        self._settle()
 
     def _replace(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
         """As `_add`, in the place of all that the table holds."""
@@ -133,7 +137,10 @@ class DeltaMaster:
             if "[DELTA_CONCURRENT_TRANSACTION]" not in str(error):
                 raise
             self._left_out()
-        settle(self.path)
+        self._settle()
+
+    def _settle(self) -> None:
+        self._settled = settle(self.path).version
 
     def _left_out(self) -> None:
         log.info("another process wrote to the master of %s meanwhile", self.source.name)
@@ -152,7 +159,7 @@ class DeltaMaster:
                 self.spark.sql(f"delete from delta.`{self.path}`")
             else:
                 self.spark.sql(f"restore table delta.`{self.path}` to version as of {version}")
-        settle(self.path)
+        self._settle()
         self._repeats = None
 
     def rewrite(self, metadata: Mapping[str, Any], shift: Mapping[int, int] | None = None) -> int:

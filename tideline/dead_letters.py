@@ -121,7 +121,8 @@ def _fresh(begin: Cut, end: Cut, bootstrap: str, source: SourceDefinition) -> It
 def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dict[str, int]:
     """Sends records whole to their topics again, with one more header that names the place; how many by source.
 
-    Of an erased one, or one without a value, there is nothing to send.
+    A header without a value is sent with an empty one. Of an erased record, or one without a value, there is nothing to
+    send.
     """
     sent: Counter[str] = Counter()
     for source, group in groupby(letters, attrgetter("source")):
@@ -129,7 +130,7 @@ def replay(ledger: Ledger, bootstrap: str, letters: Iterable[DeadLetter]) -> dic
             for letter in group:
                 if letter.value is None:
                     continue
-                own = [header for header in letter.headers if header[0] != REPLAY_OF]
+                own = [(name, value or b"") for name, value in letter.headers if name != REPLAY_OF]
                 place = (REPLAY_OF, f"{letter.partition}:{letter.offset}".encode())
                 sender.send(Event(letter.key, letter.value), [*own, place])
                 sent[source] += 1

@@ -102,7 +102,7 @@ class Sender:
         except KafkaError as error:
             raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=bootstrap, reason=type(error).__name__) from error
 
-    def send(self, event: Event, headers: list[tuple[str, bytes | None]] | None = None) -> None:
+    def send(self, event: Event, headers: list[tuple[str, bytes]] | None = None) -> None:
         """Hand one record over; a failure shows at `flush`. Raises UsageError EVENT_TOO_LARGE."""
         count, key = len(self._partitions), event.key
         place = self.records // _UNKEYED_RUN if key is None else murmur2(key) & 0x7FFFFFFF

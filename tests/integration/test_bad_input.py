@@ -17,6 +17,9 @@ from serving_layer.reader import Reader
 from tideline import days
 from tideline.cli.main import main
 from tideline.dead_letters import DeadLetter, find, replay
+from tideline.eventfiles import Event
+from tideline.produce import Sender
+from tideline.runtime.reading import read_records
 
 NOW = dt.datetime.now(dt.timezone.utc)
 GOOD = {
@@ -148,6 +151,37 @@ def test_dead_letters_are_listed_shown_and_sent_again(applied: Installed, capsys
         applied.wait_committed()
         assert dead(applied) == {"not JSON": 4, "not UTF-8": 1, "quantity: not a value of type int": 1}
         assert applied.answers("totals")[(), None]["lines"] == 5
+
+
+def test_a_replay_sends_all_that_is_named_whole(applied: Installed) -> None:
+    """Before and after it is archived: key, value and headers, and of what was replayed before one place."""
+    with applied.speed():
+        with Sender(applied.topic, applied.bootstrap) as sender:
+            for number in range(120):
+                headers = [("trace", b"%d" % number), ("tideline-replay-of", b"9:9")]
+                sender.send(Event(b"k%d" % number, b"junk %d" % number), headers)
+            sender.send(Event(b"tombstone", None))  # type: ignore[arg-type]
+        applied.wait_committed()
+        for archived in (False, True):
+            begin = applied.log_end
+            found = letters(applied)
+            assert len(found) == 121 + 120 * archived
+            first = [letter for letter in found if ("tideline-replay-of", b"9:9") in letter.headers]
+            assert replay(applied.ledger, applied.bootstrap, first) == {"events": 120}
+            sent = [
+                r for batch in read_records(applied.bootstrap, applied.topic, begin, applied.log_end) for r in batch
+            ]
+            number_of = {letter.value: f"{letter.partition}:{letter.offset}".encode() for letter in first}
+            assert len(sent) == 120
+            for record in sent:
+                number = record.value[5:]
+                said = dict(record.headers)
+                assert record.key == b"k" + number
+                assert said["trace"] == number
+                assert [v for name, v in record.headers if name == "tideline-replay-of"] == [number_of[record.value]]
+            applied.wait_committed()
+            applied.batch()
+    assert replay(applied.ledger, applied.bootstrap, letters(applied, reason="nothing such")) == {}
 
 
 def test_a_dead_letter_is_listed_once_while_the_master_is_ahead_of_the_ledger(

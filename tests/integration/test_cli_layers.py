@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -220,3 +221,18 @@ def test_each_line_of_the_logs_is_an_object_that_says_where_the_log_stands(shop:
         assert Cut.parse(line["cut"]).topics() == ("shop",)
     versions = [line["version"] for line in steps if line["step"] == "publish"]
     assert versions == list(range(1, len(versions) + 1))
+
+
+def test_single_runs_and_verify_start_the_broker_of_an_installation_that_is_stopped(shop: Up, sent: list[Any]) -> None:
+    full = shop.run("batch", "--full", "-o", "json")
+    assert full.code == 0, full.err
+    assert full.json["mode"] == "full"
+    verified = shop.run("verify", "--versions", "-o", "json")
+    assert verified.code == 0, verified.out + verified.err
+    assert verified.json["logs"][0]["events"] == len(sent)
+    views = {view["view"] for view in verified.json["views"]}
+    assert views > {"sales", "products", "funnel", f"sales@{full.json['version']}"}
+    assert not processes_of(shop.home)
+    shutil.rmtree(shop.home / "run")  # as after a backup
+    again = shop.run("batch", "-o", "json")
+    assert (again.code, again.json) == (0, None), again.err
