@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from cases import (
 from installed import Installed, wait_for
 
 from batch_layer import loading, segments
-from tideline import Count, View, hours
+from tideline import Count, View, days, hours
+from tideline.oracle import verify
 
 
 def test_full_and_incremental_runs_publish_equal_states_with_and_without_the_speed_layer(
@@ -174,6 +176,14 @@ def test_kept_buckets_alone_answer_from_a_publish_on(installed: Installed) -> No
         assert installed.answers("recent") == lines(after)
     installed.batch(full=True)
     assert installed.answers("recent") == lines(after)
+    for keep in (days(3), None):  # what is kept longer does not bring back what has gone
+        installed.apply(replace(recent, keep=keep))
+        installed.send(make_events(20, 92, first=200))
+        installed.batch()
+        assert installed.answers("recent") == lines(after)
+        report = verify(installed.home, bootstrap=installed.bootstrap, versions=True)
+        assert report.ok, report.to_text()
+        assert len(report.views) == 1 + len(installed.ledger.versions)
 
 
 def test_an_older_version_answers_at_its_own_cut(installed: Installed) -> None:

@@ -126,6 +126,7 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
         merge_logs({}, pieces.log),
         dict(pieces.rejects),
         pieces.published_at,
+        _kept(ledger, views),
     )
     published = replace(
         ledger,
@@ -140,6 +141,12 @@ def publish(ledger: Ledger, token: int, pieces: Pieces, keep_versions: int) -> L
         last_batch=pieces.last_batch if pieces.last_batch is not None else ledger.last_batch,
     )
     return expire(published, token, keep_versions)
+
+
+def _kept(ledger: Ledger, fingerprints: Iterable[str]) -> dict[str, int]:
+    """The shortest retention of each view since it was built: a floor that rose by one stays where `keep` grows."""
+    known = {f: (ledger.version.kept.get(f), ledger.definition(f).get("keep")) for f in fingerprints}
+    return {f: min(keep for keep in found if keep is not None) for f, found in known.items() if set(found) != {None}}
 
 
 def expire(ledger: Ledger, token: int, keep_versions: int) -> Ledger:

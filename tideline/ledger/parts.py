@@ -214,7 +214,8 @@ class Version:
     """The outcome of a publish: for every view the batch segments that tile [origin, cut).
 
     `views` maps fingerprints to segment ids in log order, `live` names to fingerprints, `floors`
-    fingerprints to the bucket start (microseconds) before which nothing is answered. `log` and `rejects`
+    fingerprints to the bucket start (microseconds) before which nothing is answered, `kept` fingerprints to
+    the shortest retention (microseconds) by which a floor ever rose. `log` and `rejects`
     count from the origin to the cut. `published_at` is in seconds since the epoch; nothing depends on
     it.
     """
@@ -227,6 +228,7 @@ class Version:
     log: Log = field(default_factory=dict)
     rejects: Mapping[str, int] = field(default_factory=dict)
     published_at: float = 0.0
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -238,6 +240,7 @@ class Version:
             "log": log_to_json(self.log),
             "rejects": dict(self.rejects),
             "published_at": self.published_at,
+            "kept": dict(self.kept),
         }
 
     @classmethod
@@ -251,4 +254,5 @@ class Version:
             log_from_json(data["log"]),
             data["rejects"],
             data["published_at"],
+            data.get("kept", {}),
         )

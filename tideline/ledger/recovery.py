@@ -69,5 +69,5 @@ def rebase(
 
 def _emptied(ledger: Ledger) -> Ledger:
     """With an empty version at the origin alone."""
-    empty = Version(ledger.version.id + 1, ledger.origin, floors=ledger.version.floors)
+    empty = Version(ledger.version.id + 1, ledger.origin, floors=ledger.version.floors, kept=ledger.version.kept)
     return replace(ledger, versions=(empty,), segments={})

@@ -23,11 +23,15 @@ ALL_KEYS = "(all keys)"
 
 @dataclass(frozen=True)
 class Answered:
-    """What serving said of one view at one snapshot: rows of Python values, and their proof."""
+    """What serving said of one view at one snapshot: rows of Python values, and their proof.
+
+    `kept` is the shortest retention that the view has had, in microseconds.
+    """
 
     view: ViewDefinition
     rows: Sequence[Mapping[str, Any]]
     proof: Mapping[str, Any]
+    kept: int | None = None
 
     @property
     def name(self) -> str:
@@ -117,8 +121,9 @@ def _compare_proof(findings: _Findings, answered: Answered, events: Events, expe
         findings.compare(sides["batch"] + sides["speed"] == count, None, f"proof.{name}", count, dict(sides))
     view, floor = answered.view, answered.floor
     if floor is not None:
-        # Whatever begins within `keep` of the latest event must still be answered.
-        highest = None if view.keep is None else duck_floor(events, view.keep, view.bucket or 1)
+        # Whatever begins within `keep` of the latest event must still be answered; a floor stays where `keep` grows.
+        keep = min((kept for kept in (view.keep, answered.kept) if kept is not None), default=None)
+        highest = None if keep is None else duck_floor(events, keep, view.bucket or 1)
         findings.compare(
             highest is not None and floor <= highest,
             None,

@@ -76,7 +76,8 @@ def _ask(home: Home, views: Sequence[str] | None, versions: bool) -> tuple[Ledge
                 if error.condition == "UNKNOWN_VERSION":  # a later one has been published since
                     continue
                 raise
-            answers = [Answered(result.plan.view, result.rows, result.proof) for result in results]
+            kept = before.version.kept
+            answers = [Answered(r.plan.view, r.rows, r.proof, kept.get(r.plan.view.fingerprint)) for r in results]
             if [answered.view.fingerprint for answered in answers] == [definition for _, definition in wanted]:
                 return before, answers
 
