@@ -133,7 +133,12 @@ ROWS: tuple[Setting, ...] = (
         "auto",
         "Kafka consumer group that shows the committed cut; auto: `tideline-` and the installation's id; empty: none.",
     ),
-    Setting("batch.every", "duration", "5m", "Time between the starts of two scheduled batch runs."),
+    Setting(
+        "batch.every",
+        "duration",
+        "5m",
+        "Time between the starts of two batch runs of `tideline up`; `tideline batch` takes `--every`.",
+    ),
     Setting("batch.keep_versions", "integer", 3, "Batch versions that stay readable."),
     Setting("serve.host", "text", "127.0.0.1", "Address that the HTTP API listens on."),
     Setting("serve.port", "port", 8400, "Port of the HTTP API and its page; auto: a free one."),
