@@ -69,11 +69,11 @@ def disk_fault(error: BaseException, path: Path) -> TableFault | None:
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost cause in Java's text, on one line."""
+    """The innermost cause in Java's text, or the first line of another's, on one line."""
     lines = str(error).splitlines()
     causes = [line for line in lines if line.startswith("Caused by: ")]
     named = causes or [line for line in lines if "Exception" in line]
-    return _short((named or lines or [type(error).__name__])[-1])
+    return _short((named or lines[:1] or [type(error).__name__])[-1])
 
 
 def _short(line: str) -> str:

@@ -31,6 +31,8 @@ _DEFAULTS = {
     "spark.sql.streaming.noDataMicroBatches.enabled": "false",
     "spark.sql.streaming.metricsEnabled": "false",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # After a power cut one may be left without its commit, and delta-rs refuses the table then.
+    "spark.databricks.delta.writeChecksumFile.enabled": "false",
     "spark.databricks.delta.stalenessLimit": "0",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
