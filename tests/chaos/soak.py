@@ -35,7 +35,7 @@ from tideline.runtime.process import pause
 SAMPLE = 5.0  # seconds
 LATE = 20 * 60.0  # seconds at the end, over which growth is measured
 GROWTH = 1.0  # MB a minute
-YOUNG = 2  # minutes after which a process has read what it begins with
+YOUNG = 1  # minutes after which a process has read what it begins with
 FILES = 150.0  # MB, of all but Kafka's and the master's
 OTHERS = ("kafka", "master")
 KILLS = (*LAYERS, "kafka")
@@ -91,7 +91,7 @@ class Sample:
 
 
 class Growth(NamedTuple):
-    """MB a minute, and its standard error."""
+    """MB a minute, and its standard error; not numbers where no two lives reached one age."""
 
     slope: float
     error: float
@@ -121,7 +121,7 @@ def growth(samples: list[Sample]) -> Growth:
     pairs = [pair for group in (groups.values() if len(lives) > 1 else [samples]) for pair in _centred(group)]
     spread = sum(x * x for x, _ in pairs)
     if not spread:
-        return Growth(0.0, 0.0)
+        return Growth(math.nan, math.nan)
     slope = sum(x * y for x, y in pairs) / spread
     rest = sum((y - slope * x) ** 2 for x, y in pairs)
     return Growth(slope, math.sqrt(rest / max(1, len(pairs) - len(groups) - 1) / spread))
@@ -133,12 +133,12 @@ def _centred(group: list[Sample]) -> list[tuple[float, float]]:
     return [(one.minute - minute, one.size - size) for one in group]
 
 
-def described(samples: list[Sample]) -> dict[str, float]:
+def described(samples: list[Sample]) -> dict[str, float | None]:
     """Growth, lives, least and most of a process."""
     found, sizes = growth(samples), [one.size for one in samples]
     return {
-        "a minute": round(found.slope, 2),
-        "error": round(found.error, 2),
+        "a minute": None if math.isnan(found.slope) else round(found.slope, 2),
+        "error": None if math.isnan(found.error) else round(found.error, 2),
         "lives": len({one.life for one in samples}),
         "least": round(min(sizes)),
         "most": round(max(sizes)),
