@@ -155,7 +155,7 @@ def naive_row(measure: Measure, event: dict[str, Any]) -> Row:
 
 def proof(events: int) -> dict[str, Any]:
     sides = {"events": events, "duplicates": 0, "dead_letters": 0, "rejects": 0}
-    return {**{name: {"batch": count, "speed": 0} for name, count in sides.items()}, "floor": None}
+    return {**{name: {"batch": count, "speed": 0} for name, count in sides.items()}, "floor": None, "mode": "live"}
 
 
 def judge(definition: ViewDefinition, rows: list[dict[str, Any]], found: Events, /, **changed: Any) -> ViewReport:
