@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -10,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE = 4 << 20  # bytes
 _DEFAULTS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -62,6 +66,7 @@ def start_spark(name: str, defaults: Mapping[str, str], user: Mapping[str, str] 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     # The JVM allocates from many threads; with glibc's eight arenas a core, 400 MB stay in them after some minutes.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    _give_back_large_blocks()
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if submitted:
         SparkContext._ensure_initialized()
@@ -74,3 +79,13 @@ def start_spark(name: str, defaults: Mapping[str, str], user: Mapping[str, str] 
     # An expression that Spark refuses is reported as a DefinitionError; this logger would print it whole beside that.
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     return spark
+
+
+def _give_back_large_blocks() -> None:
+    """Large blocks of this process go back to the system once they are freed, and leave no holes in glibc's heap.
+
+    Of 4 million ids that are merged again and again it kept 340 MB, and more with each merge; so it is 190 to 260 MB,
+    for 0.07 us of the 1.1 that an id takes.
+    """
+    with contextlib.suppress(AttributeError):  # where the C library has no such thing
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
