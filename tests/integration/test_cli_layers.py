@@ -224,15 +224,15 @@ def test_each_line_of_the_logs_is_an_object_that_says_where_the_log_stands(shop:
 
 
 def test_single_runs_and_verify_start_the_broker_of_an_installation_that_is_stopped(shop: Up, sent: list[Any]) -> None:
-    full = shop.run("batch", "--full", "-o", "json")
+    full = shop.run("batch", "--full", "-o", "json", timeout=BOUND)
     assert full.code == 0, full.err
     assert full.json["mode"] == "full"
-    verified = shop.run("verify", "--versions", "-o", "json")
+    verified = shop.run("verify", "--versions", "-o", "json", timeout=BOUND)
     assert verified.code == 0, verified.out + verified.err
     assert verified.json["logs"][0]["events"] == len(sent)
     views = {view["view"] for view in verified.json["views"]}
     assert views > {"sales", "products", "funnel", f"sales@{full.json['version']}"}
     assert not processes_of(shop.home)
     shutil.rmtree(shop.home / "run")  # as after a backup
-    again = shop.run("batch", "-o", "json")
+    again = shop.run("batch", "-o", "json", timeout=BOUND)
     assert (again.code, again.json) == (0, None), again.err
