@@ -21,7 +21,6 @@ from batch_layer.loading import load_segment, to_merge
 from batch_layer.parts import Built, Task
 from tideline import delta_files, delta_log
 from tideline.definition import ViewDefinition
-from tideline.errors import OutsideError
 from tideline.ledger import Segment
 from tideline.merge import Row
 from tideline.points import reach
@@ -96,9 +95,7 @@ class Segments:
         writer.add(table, write_files(states, table, folder), {"format": FORMAT, "segment": id})
         commit = delta_files.settle(table)
         if commit.metadata.get("segment") != id:
-            raise OutsideError(
-                "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
-            )
+            raise delta_files.two_writers(table)
         return commit.files
 
     def remove_dead(self, view: ViewDefinition, live: frozenset[int], before: int) -> None:

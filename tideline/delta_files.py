@@ -87,9 +87,7 @@ class Writer:
         except CommitFailedError as error:
             if self.is_late(table):
                 return False
-            raise OutsideError(
-                "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
-            ) from error
+            raise two_writers(table) from error
         return True
 
     def _action(self, table: Path, file: Path) -> Any:
@@ -161,6 +159,13 @@ def remove(table: Path, predicate: str) -> None:
 
     DeltaTable(str(table)).delete(predicate, post_commithook_properties=_no_hooks())
     settle(table)
+
+
+def two_writers(table: Path) -> OutsideError:
+    """What is raised where another process wrote to a table."""
+    return OutsideError(
+        "TWO_WRITERS", f"{table} was written by another process", "run one batch layer", path=str(table)
+    )
 
 
 def exists(table: Path) -> bool:

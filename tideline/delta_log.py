@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 from zlib import crc32
 
+from tideline.disk import sync_path
 from tideline.errors import OutsideError
 
 
@@ -116,12 +117,3 @@ def sync(table: Path, commit: Commit) -> None:
     folders = {log, table, table.parent, *(file.parent for file in commit.files)}
     for path in (*commit.files, *entries, *sorted(folders)):
         sync_path(path)
-
-
-def sync_path(path: Path) -> None:
-    """Returns when a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

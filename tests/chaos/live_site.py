@@ -64,11 +64,10 @@ class Site:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Everything up, the first version published; nothing is left at the end."""
-        traffic = self._traffic
         try:
             self.broker.start()
             self.finish("apply", "--catalog", str(CATALOG))
-            traffic.start()
+            self._traffic.start()
             for name in LAYERS:
                 self.start(name)
             self.wait(lambda: self.ledger.version.id > 0, "the first version", 2 * RECOVERY)
@@ -80,8 +79,8 @@ class Site:
             self._silence.set()
             self.stop(*self.children)
             self.close_reader()
-            if traffic.is_alive():
-                traffic.join(60)
+            if self._traffic.is_alive():
+                self._traffic.join(60)
             self.broker.stop()
 
     def _send(self) -> None:

@@ -166,14 +166,20 @@ def test_what_kafka_has_deleted_comes_from_the_master(logged: tuple[str, str, Cu
     assert missing.value.condition == "MASTER_UNREADABLE"
 
 
+def twelve(bootstrap: str, topic: str, master: Path) -> tuple[int, Cut]:
+    """A partition with 12 records, which a master holds too, and their end."""
+    produce_raw([b"%d" % number for number in range(12)], topic, bootstrap)
+    (partition,) = (p for p, offset in log_end_offsets(bootstrap, [topic])[topic].items() if offset)
+    end = Cut({topic: {partition: 12}})
+    write_master(master, read(topic, Cut(), end, Cut(), Path("/nowhere"), bootstrap).table)
+    return partition, end
+
+
 @pytest.mark.integration
 def test_what_kafka_deletes_while_the_log_is_read_comes_from_the_master_or_is_an_error(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    produce_raw([b"%d" % number for number in range(12)], topic, kafka)
-    (partition,) = (p for p, offset in log_end_offsets(kafka, [topic])[topic].items() if offset)
-    end = Cut({topic: {partition: 12}})
-    write_master(tmp_path / "master", read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table)
+    partition, end = twelve(kafka, topic, tmp_path / "master")
     monkeypatch.setattr(records_module, "SLICE", 4)
     for archived, deleted in ((end, 7), (Cut({topic: {partition: 9}}), 10)):
         log = Log(topic, Cut(), end, archived, tmp_path / "master", kafka)
@@ -193,10 +199,7 @@ def test_what_kafka_deletes_while_the_log_is_read_comes_from_the_master_or_is_an
 def test_a_range_is_read_again_where_kafka_deleted_it_since_it_was_asked_where_it_begins(
     kafka: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    produce_raw([b"%d" % number for number in range(12)], topic, kafka)
-    (partition,) = (p for p, offset in log_end_offsets(kafka, [topic])[topic].items() if offset)
-    end = Cut({topic: {partition: 12}})
-    write_master(tmp_path / "master", read(topic, Cut(), end, Cut(), Path("/nowhere"), kafka).table)
+    partition, end = twelve(kafka, topic, tmp_path / "master")
     delete_before(kafka, topic, partition, 5)
     asked = iter([0, 0])  # before anything is read, and before the first slice
     monkeypatch.setattr(

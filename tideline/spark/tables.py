@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from tideline import delta_files
-from tideline.delta_log import sync_path
+from tideline.disk import sync_path
 
 _STAGED = "staged-"
 _FORGOTTEN = 3600.0  # seconds after which a staged folder is what a killed process left

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import lmdb
 
+from tideline.disk import sync_path
 from tideline.errors import StoreError
 from tideline.points import reach
 from tideline.runtime.process import pause
@@ -80,7 +81,7 @@ def rewrite(home: Path) -> tuple[int, int]:
         before, after = data.stat().st_size, (fresh / "data.mdb").stat().st_size
         reach("erase.store")
         os.replace(fresh / "data.mdb", data)
-        _sync(folder)
+        sync_path(folder)
         shutil.rmtree(fresh)
     return before, after
 
@@ -101,11 +102,3 @@ def _copy(folder: Path, fresh: Path) -> None:
     finally:
         new.close()
         old.close()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
