@@ -110,8 +110,9 @@ def _archived(home: Home, version: int, end: Cut, source: SourceDefinition) -> I
 def _fresh(begin: Cut, end: Cut, bootstrap: str, source: SourceDefinition) -> Iterator[DeadLetter]:
     for batch in read_records(bootstrap, source.topic, begin, end):
         times = pa.array([record.at for record in batch], pa.timestamp("us", "UTC"))
+        values = pa.array([record.value for record in batch], pa.binary())
         headers = [[{"key": name, "value": value} for name, value in record.headers] for record in batch]
-        _, reasons = decode_values(source, [r.value for r in batch], times, [r.key for r in batch], headers)
+        _, reasons = decode_values(source, values, times, [record.key for record in batch], headers)
         for record, reason in zip(batch, reasons.to_pylist(), strict=True):
             if reason is not None:
                 kept = (None, None) if reason == ERASED else (record.key, record.value, tuple(record.headers))

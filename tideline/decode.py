@@ -1,307 +1,40 @@
-"""Decoding: from a record's bytes to an event, or to the reason why it is a dead letter.
+"""Decoding: from records to events, or to the reasons why they are dead letters.
 
-One decoder serves both layers, so they cannot disagree. It works on Arrow batches: every record is parsed by itself,
-then each column is converted as a whole where all its values are of the plain form, else value by value. What bytes
-each type accepts is the table in `docs/decoding.md`.
+One decoder serves both layers, so they cannot disagree. It works on Arrow batches: what `decode_block.py` is sure of is
+decoded as a block, the rest record by record in `decode_record.py`. What bytes each type accepts is the table in
+`docs/decoding.md`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import datetime as dt
-import json
-import math
-import re
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tideline.erased import ERASED, Erased, header_bytes
+from tideline.decode_block import decode_block
+from tideline.decode_record import Dead, decode_column, parse_record
+from tideline.erased import ERASED, KEY_COLUMN, Erased, header_bytes
 from tideline.source import INSERT, RETRACT, SourceDefinition
-from tideline.types import EPOCH, INTEGER_RANGES, MICROSECOND, Column, ColumnType
 
-MAX_VALUE_BYTES = 1 << 20
-MAX_DEPTH = 100
-_CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
-_TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,6}})?)?(Z|[+-]{_CLOCK})?"
-_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z?$"
-_NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
-_BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
-_JSON_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_YEAR_1 = (dt.datetime(1, 1, 1, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
-_YEAR_10000 = (dt.datetime(9999, 12, 31, tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 86_400_000_000
-
-
-class Number(str):
-    """A JSON number with a fraction or an exponent, as it is written."""
-
-    __slots__ = ()
-
-
-class Dead(ValueError):
-    """A record that cannot become an event; the message is the reason."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise Dead("repeated field")
-    return fields
-
-
-def _constant(text: str) -> Any:
-    raise Dead(f"not JSON: {text} is not a number")
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_float=Number, parse_constant=_constant)
-
-
-def parse_record(value: bytes | None) -> dict[str, Any]:
-    """The fields of one record; numbers with a fraction stay text. Raises Dead."""
-    if not value:
-        raise Dead("empty value")
-    if len(value) > MAX_VALUE_BYTES:
-        raise Dead(f"larger than {MAX_VALUE_BYTES} bytes")
-    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise Dead("nested too deeply")
-    try:
-        fields = _JSON.decode(value.decode("utf-8"))
-    except Dead:
-        raise
-    except UnicodeDecodeError:
-        raise Dead("not UTF-8") from None
-    except RecursionError:
-        raise Dead("nested too deeply") from None
-    except ValueError as error:
-        raise Dead("not JSON" if isinstance(error, json.JSONDecodeError) else "a number is too long") from None
-    if type(fields) is not dict:
-        raise Dead("not a JSON object")
-    return fields
-
-
-def _depth(value: bytes) -> int:
-    """How deep the brackets outside texts nest: a limit of our own, since Python's depends on version and stack."""
-    depth = deepest = 0
-    for byte in _JSON_TEXT.sub(b"", value):
-        if byte in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
-            depth -= 1
-    return deepest
-
-
-def _integer(kind: ColumnType, value: Any) -> int:
-    limit = INTEGER_RANGES[kind.name]
-    if type(value) is not int:
-        raise Dead(f"not a value of type {kind.sql}")
-    if not -limit <= value < limit:
-        raise Dead(f"outside the range of {kind.sql}")
-    return value
-
-
-def _double(kind: ColumnType, value: Any) -> float:
-    if type(value) is not int and type(value) is not Number:
-        raise Dead(f"not a value of type {kind.sql}")
-    try:
-        number = float(value)
-        if kind.name == "float":
-            number = struct.unpack("f", struct.pack("f", number))[0]
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise Dead(f"outside the range of {kind.sql}")
-    return number + 0.0
-
-
-def _decimal(kind: ColumnType, value: Any) -> Decimal:
-    if type(value) not in (int, Number, str) or not _NUMBER.fullmatch(text := str(value)):
-        raise Dead(f"not a value of type {kind.sql}")
-    number = Decimal(text)
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    spare = -exponent - kind.scale
-    kept = digits if spare <= 0 else digits[:-spare] if len(digits) > spare else ()
-    if spare > 0 and any(digits[len(kept) :]):
-        raise Dead(f"more decimals than {kind.sql}")
-    whole = int("".join(map(str, kept)) or "0") * 10 ** max(0, min(-spare, 400))
-    if whole >= 10**kind.precision:
-        raise Dead(f"outside the range of {kind.sql}")
-    return Decimal((sign if whole else 0, tuple(map(int, str(whole))), -kind.scale))
-
-
-def _string(kind: ColumnType, value: Any) -> str:
-    if type(value) is not str:
-        raise Dead(f"not a value of type {kind.sql}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Dead("text with half a surrogate pair") from None
-    return value
-
-
-def _boolean(kind: ColumnType, value: Any) -> bool:
-    if type(value) is not bool:
-        raise Dead(f"not a value of type {kind.sql}")
-    return value
-
-
-def _timestamp(kind: ColumnType, value: Any) -> int:
-    if type(value) is not str or not re.fullmatch(_TIME, value):
-        raise Dead(f"not a value of type {kind.sql}")
-    try:
-        moment = dt.datetime.fromisoformat(_padded(value))
-        micros = ((moment if moment.tzinfo else moment.replace(tzinfo=dt.timezone.utc)) - EPOCH) // MICROSECOND
-    except (ValueError, OverflowError):
-        raise Dead(f"not a value of type {kind.sql}") from None
-    if not _YEAR_1 <= micros < _YEAR_10000:
-        raise Dead(f"outside the range of {kind.sql}")
-    return micros
-
-
-def _padded(text: str) -> str:
-    """ISO text in the form that Python 3.10 reads too: six decimals, +00:00 for Z."""
-    text = re.sub(r"\.([0-9]+)", lambda match: "." + match[1].ljust(6, "0"), text)
-    return text[:-1] + "+00:00" if text.endswith("Z") else text
-
-
-def _date(kind: ColumnType, value: Any) -> dt.date:
-    if type(value) is not str or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise Dead(f"not a value of type {kind.sql}")
-    try:
-        return dt.date.fromisoformat(value)
-    except ValueError:
-        raise Dead(f"not a value of type {kind.sql}") from None
-
-
-def _binary(kind: ColumnType, value: Any) -> bytes:
-    try:
-        if type(value) is str and _BASE64.fullmatch(value):
-            return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise Dead(f"not a value of type {kind.sql}")
-
-
-_CONVERT: dict[str, Callable[[ColumnType, Any], Any]] = {
-    **dict.fromkeys(INTEGER_RANGES, _integer),
-    "float": _double,
-    "double": _double,
-    "decimal": _decimal,
-    "string": _string,
-    "boolean": _boolean,
-    "timestamp": _timestamp,
-    "date": _date,
-    "binary": _binary,
-}
-
-
-def convert(column: Column, value: Any) -> Any:
-    """One field's value in Arrow's Python form; None stays None. Raises Dead naming the column."""
-    if value is None:
-        return None
-    try:
-        return _CONVERT[column.type.name](column.type, value)
-    except Dead as dead:
-        raise Dead(f"{column.name}: {dead}") from None
-
-
-def arrow_type(kind: ColumnType) -> pa.DataType:
-    """The Arrow type of a column; timestamps in microseconds UTC."""
-    if kind.is_decimal:
-        return pa.decimal128(kind.precision, kind.scale)
-    return {
-        "string": pa.string(),
-        "boolean": pa.bool_(),
-        "tinyint": pa.int8(),
-        "smallint": pa.int16(),
-        "int": pa.int32(),
-        "bigint": pa.int64(),
-        "float": pa.float32(),
-        "double": pa.float64(),
-        "date": pa.date32(),
-        "timestamp": pa.timestamp("us", "UTC"),
-        "binary": pa.binary(),
-    }[kind.name]
-
-
-def _plain_decimal(kind: ColumnType) -> str:
-    """What Arrow may cast: no more whole digits than fit, for it multiplies by the scale unchecked (200 is no
-    decimal(38,38), yet becomes one)."""
-    digits = kind.precision - kind.scale
-    whole = f"(0|[0-9]{{1,{digits}}})" if digits else "0"
-    return rf"^-?0{{0,30}}{whole}(\.[0-9]{{1,38}})?$"
-
-
-def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
-    """The column if every value is of the plain form, else None."""
-    types = set(map(type, values))
-    types.discard(type(None))
-    try:
-        if (kind.is_integer and types <= {int}) or (kind.name == "boolean" and types <= {bool}):
-            return pa.array(values, arrow_type(kind))
-        if not types <= ({str, Number, int} if kind.is_decimal else {str}):
-            return None
-        if kind.name == "string":
-            return pa.array(values, pa.string())
-        if kind.is_decimal:
-            texts = pa.array([None if v is None else str(v) for v in values] if int in types else values, pa.string())
-            plain = pc.all(pc.match_substring_regex(texts, _plain_decimal(kind))).as_py()
-            return texts.cast(arrow_type(kind)) if plain is not False else None
-        if kind.name == "timestamp":
-            texts = pa.array(values, pa.string())
-            if pc.all(pc.match_substring_regex(texts, _PLAIN_TIME)).as_py() is False:
-                return None
-            naive = pc.utf8_rtrim(texts, characters="Z").cast(pa.timestamp("us"))
-            whole = naive.cast(pa.int64())
-            earliest = pc.min(whole).as_py()
-            return whole.cast(arrow_type(kind)) if earliest is None or earliest >= _YEAR_1 else None
-    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
-        return None
-    return None
-
-
-def _column(column: Column, rows: Sequence[dict[str, Any]], reasons: list[str | None]) -> pa.Array:
-    name = column.name
-    values = [row.get(name) for row in rows]
-    whole = _whole_column(column.type, values)
-    if whole is not None:
-        return whole
-    for index, value in enumerate(values):
-        try:
-            values[index] = convert(column, value)
-        except Dead as dead:
-            reasons[index] = reasons[index] or str(dead)
-            values[index] = None
-    return pa.array(values, arrow_type(column.type))
+Fields = Mapping[str, Any]
 
 
 def decode_values(
     source: SourceDefinition,
-    values: Sequence[bytes | None],
+    values: pa.Array,
     times: pa.Array,
     keys: Sequence[bytes | None] | None = None,
     headers: Sequence[Any] | None = None,
 ) -> tuple[list[pa.Array], pa.Array]:
     """The typed columns of the records and the reason of each that is dead (null for an event).
 
-    `times` are the records' own time stamps; keys and headers matter only where the source has erased ids. A dead
-    record has null in every column.
+    `values` are the records' bytes, `times` their own time stamps; keys and headers matter only where the source has
+    erased ids. A dead record has null in every column.
     """
-    rows: list[dict[str, Any]] = []
-    reasons: list[str | None] = [None] * len(values)
-    for index, value in enumerate(values):
-        try:
-            rows.append(parse_record(value))
-        except Dead as dead:
-            reasons[index] = str(dead)
-            rows.append({})
-    columns = [_column(column, rows, reasons) for column in source.schema]
+    columns, reasons, fields = _decoded(source, values)
     by_name = {column.name: array for column, array in zip(source.schema, columns, strict=True)}
     for role, name in (("time", source.event_time), ("id", source.event_id)):
         if name in by_name and by_name[name].null_count:
@@ -312,7 +45,7 @@ def decode_values(
     if source.event_time in by_name:
         _check_distance(source, by_name[source.event_time], times, reasons)
     if source.erased:
-        _mark_erased(source.erased, rows, values, keys, headers, reasons)
+        _mark_erased(source.erased, fields, values, keys, headers, reasons)
     said = pa.array(reasons, pa.string())
     if said.null_count < len(said):
         alive = said.is_null()
@@ -320,20 +53,53 @@ def decode_values(
     return columns, said
 
 
+def _decoded(source: SourceDefinition, values: pa.Array) -> tuple[list[pa.Array], list[str | None], list[Fields]]:
+    """Columns and reasons by the records' values alone; of each record the fields in which ids may be erased."""
+    asked = source.erased.columns - {KEY_COLUMN} if source.erased else frozenset()
+    known = {column.name for column in source.schema if column.type.name == "string" or column.type.is_integer}
+    block = decode_block(source.schema, values if asked <= known else values.slice(0, 0))
+    taken = np.flatnonzero(block.taken)
+    rest = np.setdiff1d(np.arange(len(values)), taken, assume_unique=True)
+    rows: list[dict[str, Any]] = []
+    said: list[str | None] = [None] * len(rest)
+    for index, value in enumerate(values.take(pa.array(rest)).to_pylist()):
+        try:
+            rows.append(parse_record(value))
+        except Dead as dead:
+            said[index] = str(dead)
+            rows.append({})
+    columns = block.columns
+    if len(rest):
+        order = pa.array(np.argsort(np.concatenate([taken, rest])))
+        others = [decode_column(column, rows, said) for column in source.schema]
+        columns = [pa.concat_arrays(pair).take(order) for pair in zip(columns, others, strict=True)]
+    reasons: list[str | None] = [None] * len(values)
+    for place, reason in zip(rest.tolist(), said, strict=True):
+        reasons[place] = reason
+    if not source.erased:
+        return columns, reasons, []
+    ids = {c.name: array.to_pylist() for c, array in zip(source.schema, columns, strict=True) if c.name in asked}
+    fields: list[Fields] = [dict(zip(ids, found, strict=True)) for found in zip(*ids.values(), strict=True)]
+    fields = fields or [{}] * len(values)
+    for place, row in zip(rest.tolist(), rows, strict=True):
+        fields[place] = row
+    return columns, reasons, fields
+
+
 def _mark_erased(
     erased: Erased,
-    rows: Sequence[dict[str, Any]],
-    values: Sequence[bytes | None],
+    fields: Sequence[Fields],
+    values: pa.Array,
     keys: Sequence[bytes | None] | None,
     headers: Sequence[Any] | None,
     reasons: list[str | None],
 ) -> None:
     """A record of an erased id is dead for that reason before any other; one that is dead anyway, if it holds one."""
-    for index, fields in enumerate(rows):
+    for index, found in enumerate(fields):
         key = keys[index] if keys else None
-        if erased.names(fields, key) or (
+        if erased.names(found, key) or (
             reasons[index] is not None
-            and erased.within((values[index], key, *header_bytes(headers[index] if headers else None)))
+            and erased.within((values[index].as_py(), key, *header_bytes(headers[index] if headers else None)))
         ):
             reasons[index] = ERASED
 
@@ -366,10 +132,8 @@ def decode_batches(
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            record = {name: batch.column(name).to_pylist() for name in decoded_from(source) if name != "_timestamp"}
-            columns, dead = decode_values(
-                source, record["_value"], batch.column("_timestamp"), record.get("_key"), record.get("_headers")
-            )
+            places = [batch.column(name).to_pylist() for name in decoded_from(source)[2:]]
+            columns, dead = decode_values(source, batch.column("_value"), batch.column("_timestamp"), *places)
             kept = [batch.column(name) for name in keep]
             names = [*keep, *(column.name for column in source.schema), "_reason"]
             yield pa.RecordBatch.from_arrays([*kept, *columns, dead], names=names)

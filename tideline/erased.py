@@ -68,6 +68,11 @@ class Erased:
         more = {(column, self.hash(text)) for column, text in ids}
         return self if more <= set(self.hashes) else Erased(self.key, tuple(sorted({*self.hashes, *more})))
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """Where ids were erased, `_key` among them."""
+        return frozenset(self._by_column)
+
     @cached_property
     def _by_column(self) -> dict[str, frozenset[str]]:
         columns = {column for column, _ in self.hashes}

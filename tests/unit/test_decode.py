@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideline.decode import MAX_VALUE_BYTES, Dead, convert, decode_values, parse_record
+from tideline.decode import decode_values
+from tideline.decode_record import MAX_VALUE_BYTES, Dead, convert, parse_record
 from tideline.oracle.decode import PartitionDecoder, Refused, read_event
 from tideline.source import Source, SourceDefinition
 from tideline.types import Column, ColumnType, parse_type, to_wire
@@ -35,6 +36,7 @@ TYPES = [
     "binary",
 ]
 STAMP = 1_600_000_000_000_000
+MANY = 8  # so many times a record over, and it is decoded as a block
 
 _TEXTS = r"""
 null true false 0 -0 1 -1 127 128 -128 -129 255 32767 32768 -32768 -32769 2147483647 2147483648
@@ -132,17 +134,31 @@ def source(kind: str, **options: Any) -> SourceDefinition:
     return Source("s", schema=f"v {kind}", event_time="_timestamp", **options).resolve()
 
 
-def layers(definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP) -> list[list[Any] | None]:
-    """What the layers make of the records: wire values of the columns, None for a dead letter."""
+def decoded(
+    definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP
+) -> tuple[list[pa.Array], pa.Array]:
+    """Columns and reasons."""
     times = pa.array([stamp] * len(values), pa.timestamp("us", "UTC"))
-    columns, reasons = decode_values(definition, values, times)
-    wires = [
+    return decode_values(definition, pa.array(values, pa.binary()), times)
+
+
+def layers(definition: SourceDefinition, values: list[bytes | None], stamp: int = STAMP) -> list[list[Any] | None]:
+    """What the layers make of the records, alike in a few and in many: wire values, None for a dead letter."""
+    few, many = wires(definition, values, stamp), wires(definition, values * MANY, stamp)
+    assert list(map(repr, many)) == list(map(repr, few * MANY))
+    return few
+
+
+def wires(definition: SourceDefinition, values: list[bytes | None], stamp: int) -> list[list[Any] | None]:
+    """What the layers make of one block."""
+    columns, reasons = decoded(definition, values, stamp)
+    found = [
         [to_wire(column.type, item) for item in array.to_pylist()]
         for column, array in zip(definition.schema, columns, strict=True)
     ]
     return [
         None if reason else list(row)
-        for reason, row in zip(reasons.to_pylist(), zip(*wires, strict=True), strict=False)
+        for reason, row in zip(reasons.to_pylist(), zip(*found, strict=True), strict=False)
     ]
 
 
@@ -182,7 +198,7 @@ def test_both_decoders_agree_on_hostile_records(kind: str) -> None:
 
 def test_a_broken_record_is_judged_in_linear_time() -> None:
     begin = time.perf_counter()
-    assert layers(source("int"), [b"[" * 200 + b'"' + b'\\"' * 500_000]) == [None]
+    assert wires(source("int"), [b"[" * 200 + b'"' + b'\\"' * 500_000], STAMP) == [None]
     assert time.perf_counter() - begin < 2
 
 
@@ -272,8 +288,7 @@ def test_a_dead_letter_says_which_column_and_why() -> None:
         b'{"id":1,"at":"2020-01-01T00:00:00Z","price":NaN}': "not JSON: NaN is not a number",
         b'{"id":"\xff"}': "not UTF-8",
     }
-    times = pa.array([STAMP] * len(cases), pa.timestamp("us", "UTC"))
-    columns, reasons = decode_values(definition, list(cases), times)
+    columns, reasons = decoded(definition, list(cases))
     assert dict(zip(cases, reasons.to_pylist(), strict=True)) == cases
     assert all(column.null_count == len(cases) for column in columns)
 
@@ -311,7 +326,7 @@ def test_an_operation_is_insert_retract_or_null_for_both_decoders(said: str) -> 
         f'{{"id":1,"at":"2020-09-13T12:26:40Z","op":{said}}}'.encode(),
     ]
     assert layers(CORRECTED, values) == oracle(CORRECTED, values)
-    _, [first, reason] = decode_values(CORRECTED, values, pa.array([STAMP] * 2, pa.timestamp("us", "UTC")))
+    _, [first, reason] = decoded(CORRECTED, values)
     assert not first.is_valid
     if said in ('"insert"', '"retract"', "null"):
         assert not reason.is_valid
@@ -338,5 +353,5 @@ def test_a_source_without_an_operation_is_what_it_was_before_there_were_any() ->
 
 def test_arrow_types_hold_what_is_decoded() -> None:
     for kind in TYPES:
-        columns, _ = decode_values(source(kind), [b"{}"], pa.array([STAMP], pa.timestamp("us", "UTC")))
+        columns, _ = decoded(source(kind), [b"{}"])
         assert columns[0].null_count == 1, ColumnType(kind)

@@ -32,7 +32,7 @@ def reason(
     definition: SourceDefinition, value: bytes | None, key: bytes | None = None, headers: Any = None
 ) -> str | None:
     times = pa.array([STAMP], pa.timestamp("us", "UTC"))
-    columns, reasons = decode_values(definition, [value], times, [key], [headers])
+    columns, reasons = decode_values(definition, pa.array([value], pa.binary()), times, [key], [headers])
     found: str | None = reasons[0].as_py()
     assert found is None or all(column.null_count == 1 for column in columns)
     return found

@@ -12,13 +12,14 @@ import pyarrow as pa
 from fuzzing import fuzz
 from hypothesis import given
 from hypothesis import strategies as st
-from test_decode import HOSTILE, JSON_TEXTS, NUMBERS, TIMES, TYPES, layers, oracle
+from test_decode import HOSTILE, JSON_TEXTS, MANY, NUMBERS, TIMES, TYPES, layers, oracle
 
 from tideline import days
 from tideline.decode import decode_batches
 from tideline.source import Source
 
-COLUMNS = {f"c{number}": kind for number, kind in enumerate(TYPES)}
+# Of decimal(38,38) no digit may be whole, and a source with such a column is read record by record.
+COLUMNS = {f"c{number}": kind for number, kind in enumerate(TYPES) if kind != "decimal(38,38)"}
 SOURCE = Source(
     "s",
     schema=", ".join(["id string", "at timestamp", *(f"{name} {kind}" for name, kind in COLUMNS.items())]),
@@ -106,6 +107,7 @@ def test_a_record_decodes_alike_beside_any_neighbour_in_any_order_and_split(
     values: list[bytes | None], data: st.DataObject
 ) -> None:
     alone = [decode([[value]])[0] for value in values]
+    assert [decode([[value] * MANY]) for value in values] == [[row] * MANY for row in alone]
     order = data.draw(st.permutations(range(len(values))))
     cuts = sorted({0, len(values), *data.draw(st.lists(st.integers(0, len(values)), max_size=3))})
     shuffled = [values[index] for index in order]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tideline.decode import Dead, convert, parse_record
+from tideline.decode_record import Dead, convert, parse_record
 from tideline.narrowing import narrower, takes
 from tideline.source import Source, SourceDefinition
 from tideline.types import Column, parse_type
