@@ -132,10 +132,14 @@ def decode_batches(
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            places = [batch.column(name).to_pylist() for name in decoded_from(source)[2:]]
-            columns, dead = decode_values(source, batch.column("_value"), batch.column("_timestamp"), *places)
-            kept = [batch.column(name) for name in keep]
-            names = [*keep, *(column.name for column in source.schema), "_reason"]
-            yield pa.RecordBatch.from_arrays([*kept, *columns, dead], names=names)
+            yield decode_batch(source, batch, keep)
 
     return run
+
+
+def decode_batch(source: SourceDefinition, batch: pa.RecordBatch, keep: Sequence[str]) -> pa.RecordBatch:
+    """The same for one batch."""
+    places = [batch.column(name).to_pylist() for name in decoded_from(source)[2:]]
+    columns, dead = decode_values(source, batch.column("_value"), batch.column("_timestamp"), *places)
+    names = [*keep, *(column.name for column in source.schema), "_reason"]
+    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in keep), *columns, dead], names=names)

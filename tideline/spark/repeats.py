@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.duplicates import Ids, RecentIds
+from tideline.identity import identities
 from tideline.source import SourceDefinition
 from tideline.spark.events import identity_sql
 
@@ -57,6 +58,17 @@ class Repeats:
         marked = events.sparkSession.createDataFrame(marks).withColumn("_repeated", F.lit(True))
         joined = events.join(F.broadcast(marked), ["_partition", "_offset"], "left")
         return joined.withColumn("_duplicate", F.expr("_repeated is not null")).drop("_repeated")
+
+    def flag_table(self, events: pa.Table) -> pa.Table:
+        """The same for events in memory."""
+        counted = events.filter(pc.is_null(events["_reason"]))
+        columns = {name: counted[name] for name in ("_partition", "_offset")}
+        ids = pa.table({**columns, "id": pa.array(identities(self.source, counted), pa.binary(16))})
+        repeated = np.zeros(len(events), np.bool_)
+        partitions, offsets = events["_partition"].to_numpy(), events["_offset"].to_numpy()
+        for partition, found in self._recent.flag(ids_by_partition(ids)):
+            repeated |= (partitions == partition) & np.isin(offsets, found)
+        return events.append_column("_duplicate", pa.array(repeated))
 
     def committed(self) -> None:
         """The micro-batch in hand is in the store: its ids count from now on."""

@@ -1,0 +1,82 @@
+"""Small and large micro-batches: decoded in the driver or by workers, they fold to the same states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cases import SCHEMA, few_views, make_events, make_source, same_state
+from installed import Installed
+
+from speed_layer.fold import FEW, SparkFolder
+from tideline.cut import Cut
+from tideline.plans import Folded
+from tideline.spark.events import kafka_options
+
+DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
+
+
+def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | None = None) -> list[Folded]:
+    """What a folder makes of a range of the log, by default of all of it; what lies before it is committed."""
+    options = kafka_options(installed.bootstrap, [installed.topic])
+    rows = installed.spark.read.format("kafka").options(**options).load()
+    folder = SparkFolder(installed.spark, installed.bootstrap, installed.home.master, few)
+    ledger = installed.ledger
+    folder.start(ledger)
+    start, end = begin or ledger.committed, end or installed.log_end
+    if begin is not None:
+        with folder.folded(rows, ledger, ledger.committed, begin, ledger.open.definitions):
+            folder.committed()
+    with folder.folded(rows, ledger, start, end, ledger.open.definitions) as parts:
+        return [part for _, part in parts]
+
+
+def plain(folded: list[Folded]) -> list[Any]:
+    return [
+        [
+            sorted(part.log.items()),
+            sorted(part.rejects.items()),
+            sorted((view, sorted(rows, key=repr)) for view, rows in part.rows.items()),
+        ]
+        for part in folded
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"event_id": None},
+        {"event_id": "quantity"},
+        {"schema": f"{SCHEMA}, op string", "operation": "op"},
+    ],
+    ids=["text id", "no id", "number id", "operation"],
+)
+def test_both_ways_of_decoding_a_micro_batch_fold_to_the_same(installed: Installed, options: dict[str, Any]) -> None:
+    installed.apply(*few_views(make_source(installed.topic, **options)))
+    events = make_events(200, 3)
+    signed = [{**event, "op": "retract" if n % 3 else "insert"} for n, event in enumerate(events)]
+    installed.send([*signed, *DEAD, *signed[50:90], *events[:20], {**events[0], "country": "\\ud800"}])
+    end = installed.log_end
+    middle = Cut(
+        {installed.topic: {partition: offset // 2 for partition, offset in end.offsets(installed.topic).items()}}
+    )
+    for begin, stop in ((None, None), (None, middle), (middle, end), (middle, middle)):
+        small, large = (plain(fold(installed, few, begin, stop)) for few in (FEW, 0))
+        assert same_state(small, large)
+    (log,) = (dict(part.log) for part in fold(installed, FEW))
+    assert sum(stats.records for stats in log.values()) == sum(end.offsets(installed.topic).values())
+    assert (sum(stats.duplicates for stats in log.values()) > 0) == (
+        "event_id" not in options or options["event_id"] is not None
+    )
+
+
+def test_records_too_large_for_the_driver_are_decoded_by_the_workers(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.apply_few()
+    installed.send(make_events(20, 4))
+    expected = plain(fold(installed, FEW))
+    monkeypatch.setattr("speed_layer.fold.SparkFolder._decoded_here", None)
+    monkeypatch.setattr("speed_layer.fold._FEW_BYTES", 1000)
+    assert same_state(plain(fold(installed, FEW)), expected)
