@@ -1,0 +1,105 @@
+"""The near side: starts an engine in its environment, asks it, and adds up the processor time of all its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+HERE = Path(__file__).parent
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+class EngineFault(Exception):
+    """An engine ended, or took too long."""
+
+
+def session_seconds(session: int) -> float:
+    """Processor seconds of all processes of a session, those they waited for included."""
+    total = 0
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session:
+                total += sum(map(int, fields[11:15]))
+    return total / _TICK
+
+
+class Contestant:
+    """An engine's process, in a session of its own; everything it started ends with it."""
+
+    def __init__(self, script: str, python: Path | None = None, log: IO[str] | None = None, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            [str(python or sys.executable), str(HERE / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log or subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]), **environment},
+        )
+        self._reply(120)
+
+    def ask(self, timeout: float, **request: Any) -> dict[str, Any]:
+        """The engine's reply, with `cpu`: its processor seconds meanwhile. Raises EngineFault."""
+        before = session_seconds(self._process.pid)
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise EngineFault(f"it has ended: {error}") from error
+        reply = self._reply(timeout)
+        return {**reply, "cpu": round(session_seconds(self._process.pid) - before, 2)}
+
+    def _reply(self, timeout: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        late = threading.Timer(timeout, self._kill)
+        late.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            late.cancel()
+        if not line:
+            raise EngineFault(f"it ended, or took more than {timeout:.0f} s")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        """Ends the process and what it started."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.close()
+            self._process.wait(30)
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+        self._kill()
+        self._process.wait()
+
+    def __enter__(self) -> Contestant:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def answers_of(path: Path) -> Mapping[str, Any]:
+    """What an engine wrote down."""
+    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
+    return found

@@ -1,0 +1,170 @@
+"""Tideline's speed layer on a backlog: from the start of its query to the commit that covers the topic."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
+from engine import serve
+from sales import many_views, source, views
+
+from batch_layer.engine import SparkEngine
+from batch_layer.run import BatchLayer
+from serving_layer.query import Query
+from serving_layer.reader import Reader
+from speed_layer.fold import SparkFolder
+from speed_layer.layer import SpeedLayer
+from speed_layer.stream import SpeedQuery
+from tideline import View
+from tideline.apply import apply_catalog
+from tideline.catalog import collect_catalog
+from tideline.cut import Cut
+from tideline.runtime.home import Home
+from tideline.runtime.installation import layer_session
+from tideline.runtime.topics import log_end_offsets
+from tideline.settings import Settings
+from tideline.spark.resolve import resolve_catalog
+from tideline.stores.lmdb import LmdbStore
+
+scratch = Path(tempfile.mkdtemp(prefix="tideline-bench-"))
+spark = layer_session("bench", Home(scratch / "session").prepare(), Settings())
+
+
+def _speed(bootstrap: str, home: Home, store: LmdbStore, shown: Sequence[View], most: int) -> list[float]:
+    """Runs the speed layer from the topic's start to its end; seconds from its start to each commit."""
+    resolved = resolve_catalog(spark, collect_catalog(list(shown), "bench"))
+    apply_catalog(store, resolved, bootstrap, 4, home.master)
+    topic = shown[0].source.topic
+    end, stop = Cut(log_end_offsets(bootstrap, [topic])), threading.Event()
+    moments: list[float] = []
+
+    def committed(_: object) -> None:
+        moments.append(time.monotonic())
+        with store.snapshot() as snapshot:
+            if snapshot.ledger.committed.covers(end):
+                stop.set()
+
+    folder = SparkFolder(spark, bootstrap, home.master)
+    query = SpeedQuery(SpeedLayer(store, folder, committed), folder, home.tmp, "0 seconds", most)
+    began = time.monotonic()
+    query.run(stop)
+    return [moment - began for moment in moments]
+
+
+@contextlib.contextmanager
+def _installation() -> Iterator[tuple[Home, LmdbStore]]:
+    home = Home(scratch / str(time.monotonic_ns())).prepare()
+    with LmdbStore.open(home.path, create=True) as store:
+        yield home, store
+    shutil.rmtree(home.path)
+
+
+def drain(bootstrap: str, topic: str, answers: str, most: int, identified: bool = False) -> dict[str, Any]:
+    """A new installation each time; `most` offsets a micro-batch."""
+    shown = views(source(topic, identified))
+    with _installation() as (home, store):
+        moments = _speed(bootstrap, home, store, shown, most)
+        with Reader(home, store=store) as reader:
+            found = {view.name: dict(map(_answer, reader.query(Query(view.name)).rows)) for view in shown}
+    Path(answers).write_text(json.dumps(found), "utf-8")
+    return {"seconds": moments[-1]}
+
+
+def cycles(bootstrap: str, topic: str, most: int, count: int) -> dict[str, Any]:
+    """Seconds of each micro-batch of `most` events, over `count` views with keys, hours, filters and measures of all
+    kinds."""
+    with _installation() as (home, store):
+        moments = _speed(bootstrap, home, store, many_views(source(topic), count), most)
+    return {"cycles": [later - sooner for sooner, later in pairwise(moments)]}
+
+
+class Installed:
+    """The installation of the batch runs, from `install` on."""
+
+    home: Home
+    store: LmdbStore
+    layer: BatchLayer
+
+
+def install(bootstrap: str, topic: str) -> dict[str, Any]:
+    """A home whose topic is archived from its start, with ids, so that repeats are looked for."""
+    home = Installed.home = Home(scratch / "installed").prepare()
+    store = Installed.store = LmdbStore.open(home.path, create=True)
+    resolved = resolve_catalog(spark, collect_catalog(views(source(topic, identified=True)), "bench"))
+    apply_catalog(store, resolved, bootstrap, 4, home.master)
+    Installed.layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap))
+    return {}
+
+
+def batch(full: bool) -> dict[str, Any]:
+    """One batch run, and its steps."""
+    began = time.monotonic()
+    report = Installed.layer.run(full=full) or {}
+    return {
+        "seconds": time.monotonic() - began,
+        "steps": {step["name"]: step["seconds"] for step in report.get("steps", ())},
+    }
+
+
+SQL = (
+    "select product, count(*), sum(quantity), max(price) from events group by product",
+    "select customer, count(*), sum(quantity) from events group by customer",
+    "select country, {hour} as hour, count(*), sum(quantity), max(price) from events group by country, {hour}",
+)
+
+
+def plain_spark() -> dict[str, Any]:
+    """The same aggregates by Spark SQL on the master's Delta table, each written to Parquet."""
+    spark.read.format("delta").load(str(Installed.home.master / "sales")).createOrReplaceTempView("all_events")
+    spark.sql("select * from all_events where _reason is null and not _duplicate").createOrReplaceTempView("events")
+    began = time.monotonic()
+    for number, text in enumerate(SQL):
+        rows = spark.sql(text.format(hour="date_trunc('hour', sold_at)"))
+        rows.write.mode("overwrite").parquet(str(scratch / f"plain-{number}"))
+    return {"seconds": time.monotonic() - began}
+
+
+def plain_duckdb() -> dict[str, Any]:
+    """The same by DuckDB on the table's files, with two threads."""
+    files = DeltaTable(str(Installed.home.master / "sales")).file_uris()
+    with duckdb.connect(config={"threads": 2}) as database:
+        database.execute("set TimeZone = 'UTC'")
+        began = time.monotonic()
+        for text in SQL:
+            table = text.format(hour="date_trunc('hour', sold_at)").replace(
+                "from events", "from read_parquet(?) where _reason is null and not _duplicate"
+            )
+            database.execute(table, [files]).fetchall()
+        return {"seconds": time.monotonic() - began}
+
+
+def _answer(row: dict[str, Any]) -> tuple[str, Sequence[Any]]:
+    values = dict(row)
+    key = str(next(values.pop(name) for name in ("product", "customer", "country") if name in values))
+    hour = values.pop("sold_at", None) or values.pop("bucket", None)
+    measures = [values[name] for name in ("lines", "quantity", "largest") if name in values]
+    return (f"{key} {hour.isoformat()[:13]}" if hour else key), measures
+
+
+try:
+    serve(
+        drain=drain,
+        cycles=cycles,
+        install=install,
+        batch=batch,
+        plain_spark=plain_spark,
+        plain_duckdb=plain_duckdb,
+    )
+finally:
+    spark.stop()
+    shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,65 @@
+"""Part 4, recompute: full and incremental batch runs over a growing master, beside Spark SQL and DuckDB."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from contestants import Contestant
+from figures import Figure, Runs
+from sales import Sales
+
+from tideline.produce import produce_raw
+from tideline.runtime.broker import Broker
+from tideline.runtime.home import Home
+from tideline.runtime.topics import create_topic
+
+PART = "recompute"
+TOPIC = "sales"
+PARTITIONS = 4
+MILLIONS = (2, 5, 10, 20)
+TIMEOUT = 1500.0
+
+
+def run(runs: Runs, rounds: int, millions: tuple[int, ...] = MILLIONS) -> None:
+    """Measures what is not yet in `runs`; a size that was begun is begun anew."""
+    if all(len(runs.of(PART, f"{name}, {size} M")) >= rounds for size in millions for name in ("full", "incremental")):
+        return
+    with tempfile.TemporaryDirectory(prefix="tideline-bench-") as folder:
+        home, sales, held = Home(Path(folder)).prepare(), Sales(5), 0
+        with Broker(home) as broker, Contestant("engine_tideline.py") as engine:
+            create_topic(broker.bootstrap, TOPIC, PARTITIONS)
+            engine.ask(TIMEOUT, do="install", bootstrap=broker.bootstrap, topic=TOPIC)
+            for size in millions:
+                produce_raw(sales.events(int(size * 1e6) - held), TOPIC, broker.bootstrap)
+                held = int(size * 1e6)
+                archived = engine.ask(TIMEOUT, do="batch", full=False)
+                runs.add(PART, f"archive, to {size} M", **archived)
+                for number in range(rounds):
+                    if len(runs.of(PART, f"full, {size} M")) <= number:
+                        runs.add(PART, f"full, {size} M", **engine.ask(TIMEOUT, do="batch", full=True))
+                        runs.add(PART, f"spark, {size} M", **engine.ask(TIMEOUT, do="plain_spark"))
+                        runs.add(PART, f"duckdb, {size} M", **engine.ask(TIMEOUT, do="plain_duckdb"))
+                    if len(runs.of(PART, f"incremental, {size} M")) <= number:
+                        produce_raw(sales.events(held // 100), TOPIC, broker.bootstrap)
+                        held += held // 100
+                        runs.add(PART, f"incremental, {size} M", **engine.ask(TIMEOUT, do="batch", full=False))
+
+
+def figures(runs: Runs) -> list[Figure]:
+    """Ratios at each size; floors and targets are those at twenty million."""
+    found: list[Figure] = []
+    for size in MILLIONS:
+        full, spark, duckdb, fresh = (
+            runs.values(PART, f"{name}, {size} M", "seconds") for name in ("full", "spark", "duckdb", "incremental")
+        )
+        last = size == MILLIONS[-1]
+        times = [ours / plain for ours, plain in zip(full, spark, strict=False)]
+        peers = {name: sorted(t)[len(t) // 2] for name, t in (("spark", spark), ("duckdb", duckdb)) if t}
+        share = [part / whole for part, whole in zip(fresh, full, strict=False)]
+        found += [
+            Figure(PART, f"full, {size} M events", "s", full, peers=peers),
+            Figure(PART, f"full against Spark SQL, {size} M", "times", times, *((1.5, 1.15) if last else ())),
+            Figure(PART, f"incremental, 1 % new, against full, {size} M", "of", share, *((0.2, 0.05) if last else ())),
+        ]
+    return [figure for figure in found if figure.runs]
