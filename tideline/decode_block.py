@@ -45,7 +45,8 @@ class Block(NamedTuple):
 
 
 def decode_block(schema: Sequence[Column], values: pa.Array) -> Block:
-    """The records (of type binary) that can be taken from Arrow's reader, decoded into the schema's columns."""
+    """The records that can be taken from Arrow's reader, decoded into the schema's columns."""
+    values = values.cast(pa.binary())  # Spark may be set to hand over large ones
     block = _decode(schema, values)
     if block is None and len(values) >= _PIECES * _FEWEST:
         size = -(-len(values) // _PIECES)

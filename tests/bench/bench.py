@@ -17,11 +17,12 @@ from typing import Any
 
 import drain
 import freshness
+import lookups
 import many_views
 import recompute
 from figures import Runs, save
 
-PARTS = ("drain", "freshness", "many-views", "recompute")
+PARTS = ("drain", "freshness", "many-views", "recompute", "lookups")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--warm", type=float, default=90.0)
     parser.add_argument("--rates", type=int, nargs="*", default=freshness.RATES, help="events a second")
     parser.add_argument("--millions", type=int, nargs="*", default=recompute.MILLIONS, help="events to recompute")
+    parser.add_argument("--keys", type=int, nargs="*", default=lookups.KEYS, help="keys to look up")
     parser.add_argument("--only", nargs="*", default=(), help="contestants, by name")
     parser.add_argument("--runs", type=Path, default=ROOT / "bench-runs.jsonl", help="what was measured so far")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.json")
@@ -68,6 +70,9 @@ def main() -> int:
         if part == "recompute":
             recompute.run(runs, args.rounds, tuple(args.millions))
             save(args.out, recompute.figures(runs), machine(), [part])
+        if part == "lookups":
+            lookups.run(runs, args.rounds, args.seconds / 6, tuple(args.keys))
+            save(args.out, lookups.figures(runs), machine(), [part])
     return 0
 
 

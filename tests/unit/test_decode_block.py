@@ -139,6 +139,13 @@ def test_columns_of_a_slice_are_those_of_its_records() -> None:
     assert block.columns[0].to_pylist() == ["b", "é", "c", "c", None, "", "d", *["a"] * 4]
 
 
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_however_arrow_lays_out_the_bytes(kind: pa.DataType) -> None:
+    block = decode_block(SCHEMA, pa.array([b"", *OTHERS, *[PLAIN] * 4], kind).slice(1))
+    assert block.taken.all()
+    assert block.columns[0].to_pylist() == ["b", "é", "c", "c", None, "", "d", *["a"] * 4]
+
+
 def test_fields_that_the_first_records_lack_are_left_to_the_reference_decoder() -> None:
     assert taken(*[PLAIN] * 20, b'{"id":"a","unheard of":1}', PLAIN) == [True] * 20 + [False, True]
 

@@ -1,0 +1,100 @@
+"""An open-loop HTTP client: a request is sent when it is due, over lines that stay open, and timed from then on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from engine import serve
+
+_END = b"\r\n\r\n"
+
+
+class _Line:
+    """One connection, one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def get(self, request: bytes) -> int:
+        """The status of the answer, once it is here whole."""
+        self._writer.write(request)
+        head = await self._reader.readuntil(_END)
+        at = head.lower().index(b"content-length:") + 15
+        await self._reader.readexactly(int(head[at : head.index(b"\r\n", at)]))
+        return int(head[9:12])
+
+
+def _requests(url: str, asked: Sequence[tuple[str, str]]) -> list[bytes]:
+    host = urlsplit(url).netloc
+    head = "Content-Type: application/json\r\nContent-Length: {}\r\n"
+    return [
+        f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"{head.format(len(body)) if body else ''}\r\n{body}".encode()
+        for path, body in asked
+    ]
+
+
+async def _lines(url: str, count: int) -> list[_Line]:
+    address = urlsplit(url)
+    opened = [await asyncio.open_connection(address.hostname, address.port, limit=64 << 20) for _ in range(count)]
+    return [_Line(*streams) for streams in opened]
+
+
+async def _at_rate(url: str, asked: Sequence[tuple[str, str]], rate: float, seconds: float, lines: int) -> list[float]:
+    requests, idle = _requests(url, asked), asyncio.Queue[_Line]()
+    for line in await _lines(url, lines):
+        idle.put_nowait(line)
+    ages: list[float] = []
+    begins = time.perf_counter() + 0.1
+
+    async def one(number: int, due: float) -> None:
+        line = await idle.get()
+        status = await line.get(requests[number % len(requests)])
+        ages.append(time.perf_counter() - due)
+        idle.put_nowait(line)
+        if status != 200:
+            raise RuntimeError(f"status {status} of {asked[number % len(asked)][0]}")
+
+    tasks = []
+    for number in range(int(rate * seconds)):
+        due = begins + number / rate
+        wait = due - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.ensure_future(one(number, due)))
+    await asyncio.gather(*tasks)
+    return ages
+
+
+async def _at_once(url: str, asked: Sequence[tuple[str, str]], seconds: float, lines: int) -> int:
+    requests, until = _requests(url, asked), time.perf_counter() + seconds
+    counts = [0] * lines
+
+    async def busy(number: int, line: _Line) -> None:
+        while time.perf_counter() < until:
+            await line.get(requests[(number + counts[number]) % len(requests)])
+            counts[number] += 1
+
+    await asyncio.gather(*(busy(number, line) for number, line in enumerate(await _lines(url, lines))))
+    return sum(counts)
+
+
+def at_rate(url: str, asked: Sequence[tuple[str, str]], rate: float, seconds: float, lines: int = 64) -> dict[str, Any]:
+    """Milliseconds from the moment at which each request was due to the end of its answer: p50, p99.
+
+    `asked` are pairs of a path and a body, empty for GET.
+    """
+    ages = sorted(asyncio.run(_at_rate(url, asked, rate, seconds, lines)))
+    return {f"p{share}": round(ages[len(ages) * share // 100] * 1000, 3) for share in (50, 99)}
+
+
+def at_once(url: str, asked: Sequence[tuple[str, str]], seconds: float, lines: int = 8) -> dict[str, Any]:
+    """How many requests a second are answered, each line sending the next once it has the answer."""
+    return {"per_second": round(asyncio.run(_at_once(url, asked, seconds, lines)) / seconds, 1)}
+
+
+serve(at_rate=at_rate, at_once=at_once)

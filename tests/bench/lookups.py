@@ -1,0 +1,163 @@
+"""Part 5, lookups over HTTP while 5,000 events a second flow in, in turn with a bare route of the same server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from contestants import HERE, Contestant
+from figures import Figure, Runs
+from freshness import PARTITIONS
+from sales import SCHEMA, Sales
+
+from serving_layer.query import Query
+from serving_layer.reader import Reader
+from tideline.cut import Cut
+from tideline.produce import produce_raw
+from tideline.runtime.home import Home
+from tideline.runtime.ports import free_port, port_answers
+from tideline.runtime.stack import Stack
+from tideline.runtime.topics import log_end_offsets
+from tideline.settings import Settings
+
+PART = "lookups"
+KEYS = (10_000, 5_000_000)
+FLOW = 5_000  # events a second meanwhile
+RATE = 500  # requests a second
+TOPICS = ("lines", "sales")
+CATALOG = f'''
+from tideline import *
+lines = Source("lines", schema="{SCHEMA}", event_time="sold_at", max_ahead=None)
+sales = Source("sales", schema="{SCHEMA}", event_time="sold_at", max_ahead=None)
+by_line = View("by_line", source=lines, key="line_id", measures={{"lines": Count(), "quantity": Sum("quantity")}})
+by_minute = View("by_minute", source=lines, key="country", bucket=minutes(1),
+                 measures={{"lines": Count(), "quantity": Sum("quantity")}})
+by_product = View("by_product", source=sales, key="product", measures={{"lines": Count(), "largest": Max("price")}})
+'''
+
+
+@contextlib.contextmanager
+def _serving(home: Home) -> Iterator[str]:
+    port = free_port("127.0.0.1")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
+    command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port)]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        while not port_answers("127.0.0.1", port):
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+Asked = list[tuple[str, str]]
+
+
+def _asked(keys: int) -> dict[str, Asked]:
+    """Requests by kind, as paths and bodies; ids are those of `Sales(8)`."""
+    dice = random.Random(1)
+    drawn = [f"8-{dice.randrange(keys)}" for _ in range(2_000)]
+    day = "from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z"
+    return {
+        "bare": [("/bare", "")],
+        "one key": [(f"/v1/views/by_line/rows?line_id={id}", "") for id in drawn],
+        "a hundred keys": [("/v1/query", _hundred(dice.sample(drawn, 100))) for _ in range(50)],
+        "a day of minutes": [(f"/v1/views/by_minute/rows?country={c}&{day}", "") for c in ("France", "Spain")],
+    }
+
+
+def _hundred(ids: list[str]) -> str:
+    return json.dumps({"queries": [{"view": "by_line", "key": {"line_id": id}} for id in ids]})
+
+
+def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -> None:
+    """Measures what is not yet in `runs`."""
+    with tempfile.TemporaryDirectory(prefix="tideline-bench-") as folder:
+        home, catalog, sales, sent = Home(Path(folder) / "home").prepare(), Path(folder) / "catalog.py", Sales(8), 0
+        catalog.write_text(CATALOG, "utf-8")
+        settings = Settings().with_values({"kafka.port": "auto", "serve.port": "auto", "batch.every": "60s"})
+        with (
+            Stack(home, settings, catalog, lambda _: None) as stack,
+            Contestant("load_http.py") as client,
+            Contestant("load_sender.py") as sender,
+        ):
+            sender.ask(60, do="start", bootstrap=stack.bootstrap, topic="sales", partitions=PARTITIONS, rate=FLOW)
+            for count in keys:
+                produce_raw(sales.events(count - sent), "lines", stack.bootstrap)
+                sent = count
+                _settled(home, stack.bootstrap)
+                with _serving(home) as url:
+                    _measure(runs, client, home, url, count, rounds, seconds)
+            sender.ask(60, do="stop")
+
+
+def _settled(home: Home, bootstrap: str) -> None:
+    """Returns once all lines are in a version."""
+    end = Cut(log_end_offsets(bootstrap, ["lines"]))
+    with Reader(home) as reader:
+        while not Cut.from_json(reader.query(Query("by_line", limit=1)).proof["batch_cut"]).covers(end):
+            time.sleep(1)
+
+
+def _measure(runs: Runs, client: Contestant, home: Home, url: str, count: int, rounds: int, seconds: float) -> None:
+    asked = _asked(count)
+    for requests in asked.values():
+        client.ask(300, do="at_rate", url=url, asked=requests, rate=RATE / 5, seconds=5)
+    for number in range(rounds):
+        for kind, requests in asked.items():
+            name = f"{kind}, {count} keys"
+            if len(runs.of(PART, name)) <= number:
+                rate = RATE if kind in ("bare", "one key") else RATE / 10
+                reply = client.ask(300, do="at_rate", url=url, asked=requests, rate=rate, seconds=seconds)
+                most = client.ask(300, do="at_once", url=url, asked=requests, seconds=seconds)
+                runs.add(PART, name, **reply, per_second=most["per_second"])
+        if len(runs.of(PART, f"in process, {count} keys")) <= number:
+            runs.add(PART, f"in process, {count} keys", **_in_process(home, count))
+
+
+def _in_process(home: Home, count: int) -> dict[str, Any]:
+    """Microseconds of a lookup of one key by a reader in this process."""
+    dice, times = random.Random(2), []
+    with Reader(home) as reader:
+        for number in range(6_000):
+            query = Query("by_line", key={"line_id": f"8-{dice.randrange(count)}"})
+            began = time.perf_counter()
+            reader.query(query)
+            if number >= 1_000:
+                times.append(time.perf_counter() - began)
+    return {"p50": round(statistics.median(times) * 1e6, 1)}
+
+
+def figures(runs: Runs) -> list[Figure]:
+    """Ratios of one run."""
+    few, many = KEYS[0], KEYS[-1]
+
+    def ratio(name: str, other: str, value: str) -> list[float]:
+        return [a / b for a, b in zip(runs.values(PART, name, value), runs.values(PART, other, value), strict=False)]
+
+    one, bare = f"one key, {few} keys", f"bare, {few} keys"
+    hundred, day = ratio(f"a hundred keys, {few} keys", one, "p50"), ratio(f"a day of minutes, {few} keys", one, "p50")
+    rates = ratio(one, bare, "per_second")
+    grown = ratio(f"one key, {many} keys", one, "p50")
+    inside = runs.values(PART, f"in process, {few} keys", "p50")
+    found = [
+        Figure(PART, "requests a second, of the bare route's", "of", rates, 0.5, 0.7, more=True),
+        Figure(PART, "p99 at 500/s against the bare route's", "times", ratio(one, bare, "p99"), 2, 1.5),
+        Figure(PART, "a hundred keys against one, p50", "times", hundred, 4),
+        Figure(PART, "a day of minutes against one, p50", "times", day, 4),
+        Figure(PART, "in process, p50", "us", inside, 30),
+        Figure(PART, "five million keys against ten thousand, p50", "times", grown, 1.2),
+    ]
+    return [figure for figure in found if figure.runs]
