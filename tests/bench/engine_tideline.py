@@ -22,7 +22,7 @@ from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from speed_layer.fold import SparkFolder
+from speed_layer.fold import FEW, SparkFolder
 from speed_layer.layer import SpeedLayer
 from speed_layer.stream import SpeedQuery
 from tideline import View
@@ -40,7 +40,9 @@ scratch = Path(tempfile.mkdtemp(prefix="tideline-bench-"))
 spark = layer_session("bench", Home(scratch / "session").prepare(), Settings())
 
 
-def _speed(bootstrap: str, home: Home, store: LmdbStore, shown: Sequence[View], most: int) -> list[float]:
+def _speed(
+    bootstrap: str, home: Home, store: LmdbStore, shown: Sequence[View], most: int, few: int = FEW
+) -> list[float]:
     """Runs the speed layer from the topic's start to its end; seconds from its start to each commit."""
     resolved = resolve_catalog(spark, collect_catalog(list(shown), "bench"))
     apply_catalog(store, resolved, bootstrap, 4, home.master)
@@ -54,7 +56,7 @@ def _speed(bootstrap: str, home: Home, store: LmdbStore, shown: Sequence[View], 
             if snapshot.ledger.committed.covers(end):
                 stop.set()
 
-    folder = SparkFolder(spark, bootstrap, home.master)
+    folder = SparkFolder(spark, bootstrap, home.master, few)
     query = SpeedQuery(SpeedLayer(store, folder, committed), folder, home.tmp, "0 seconds", most)
     began = time.monotonic()
     query.run(stop)
@@ -80,11 +82,11 @@ def drain(bootstrap: str, topic: str, answers: str, most: int, identified: bool 
     return {"seconds": moments[-1]}
 
 
-def cycles(bootstrap: str, topic: str, most: int, count: int) -> dict[str, Any]:
+def cycles(bootstrap: str, topic: str, most: int, count: int, few: int = FEW) -> dict[str, Any]:
     """Seconds of each micro-batch of `most` events, over `count` views with keys, hours, filters and measures of all
-    kinds."""
+    kinds; up to `few` records of one are decoded in the driver."""
     with _installation() as (home, store):
-        moments = _speed(bootstrap, home, store, many_views(source(topic), count), most)
+        moments = _speed(bootstrap, home, store, many_views(source(topic, identified=True), count), most, few)
     return {"cycles": [later - sooner for sooner, later in pairwise(moments)]}
 
 
