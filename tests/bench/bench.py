@@ -1,7 +1,7 @@
 """How fast Tideline is beside what a user would pick instead: `scripts/bench [PART ...]`.
 
-Each part is measured in one run, contestants in turn, and every answer is checked before its time counts. What was
-measured is kept, so that a part that was broken off goes on. Figures go to `docs/benchmarks.json`.
+Each part is measured in one run, contestants in turn; in `drain` every answer is checked before its time counts, in the
+others not yet. What was measured is kept, so that a part that was broken off goes on.
 """
 
 from __future__ import annotations

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+from tideline.runtime.process import pause
 
 HERE = Path(__file__).parent
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -19,6 +22,15 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 class EngineFault(Exception):
     """An engine ended, or took too long."""
+
+
+def wait(condition: Callable[[], bool], what: str, seconds: float) -> None:
+    """Returns once it holds. Raises EngineFault where it does not within so many seconds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise EngineFault(f"not within {seconds:.0f} s: {what}")
+        pause(0.2)
 
 
 def session_seconds(session: int) -> float:
@@ -97,9 +109,3 @@ class Contestant:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def answers_of(path: Path) -> Mapping[str, Any]:
-    """What an engine wrote down."""
-    found: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-    return found

@@ -42,18 +42,17 @@ class Backlog:
             produce_raw(sales.events(count), topic, self.bootstrap)
             self.expected[topic] = count, sales.answers
 
-    def run(self, runs: Runs, name: str, ask: Ask, topic: str = "backlog", checked: bool = True) -> None:
+    def run(self, runs: Runs, name: str, ask: Ask, checked: bool = True) -> None:
         """One drain; it counts once its answers are those expected. Raises EngineFault where they are not."""
-        records, expected = self.expected[topic]
+        records, expected = self.expected["backlog"]
         with tempfile.TemporaryDirectory(dir=self.home.path) as folder:
             path = Path(folder) / "answers.json"
-            reply = ask(topic, records, path)
+            reply = ask("backlog", records, path)
             found = json.loads(path.read_text("utf-8")) if path.exists() else {}
         places = wrong(expected, found) if checked else []
         if places:
             raise EngineFault(f"wrong answers: {'; '.join(places)}")
-        if topic == "backlog":
-            runs.add(PART, name, cpu_per_million=round(reply["cpu"] * 1e6 / records, 2), **reply)
+        runs.add(PART, name, cpu_per_million=round(reply["cpu"] * 1e6 / records, 2), **reply)
 
     def upserts(self, topic: str, path: Path) -> dict[str, str]:
         """Topics for a peer that writes its answers to Kafka, a new one for each view."""
@@ -100,7 +99,7 @@ def run(runs: Runs, records: int, rounds: int, others: int, only: Iterable[str] 
 
 
 def _often(runs: Runs) -> set[str]:
-    """What is measured in every round: everything until each has run, then our own and the two best peers."""
+    """What is measured in every round: our own, reading alone, and the two peers that were best so far."""
     peers = {name: times[0] for name in PEERS if (times := runs.values(PART, name, "seconds"))}
     return {"reading", "tideline", *sorted(peers, key=lambda name: peers[name])[:2]}
 
@@ -112,10 +111,14 @@ def _asks(stack: ExitStack, backlog: Backlog) -> dict[str, Ask]:
     """How each contestant is asked; those in a JVM are started once and warm."""
     where = {"bootstrap": backlog.bootstrap}
     jvms: dict[str, Contestant] = {}
+    warmed: set[str] = set()
 
     def warm(script: str, **request: Any) -> dict[str, Any]:
         if script not in jvms:
             jvms[script] = stack.enter_context(Contestant(script))
+        kind = f"{script} {request['do']} {request.get('identified')}"
+        if kind not in warmed:
+            warmed.add(kind)
             for _ in range(3):
                 jvms[script].ask(TIMEOUT, **{**request, "topic": "warm"})
         return jvms[script].ask(TIMEOUT, **request)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contestants import HERE, Contestant
+from contestants import HERE, Contestant, wait
 from figures import Figure, Runs
 from freshness import PARTITIONS
 from sales import SCHEMA, Sales
@@ -35,7 +35,6 @@ PART = "lookups"
 KEYS = (10_000, 5_000_000)
 FLOW = 5_000  # events a second meanwhile
 RATE = 500  # requests a second
-TOPICS = ("lines", "sales")
 CATALOG = f'''
 from tideline import *
 lines = Source("lines", schema="{SCHEMA}", event_time="sold_at", max_ahead=None)
@@ -54,8 +53,7 @@ def _serving(home: Home) -> Iterator[str]:
     command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port)]
     process = subprocess.Popen(command, env=environment)
     try:
-        while not port_answers("127.0.0.1", port):
-            time.sleep(0.1)
+        wait(lambda: port_answers("127.0.0.1", port), "the API answers", 60)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
@@ -107,8 +105,11 @@ def _settled(home: Home, bootstrap: str) -> None:
     """Returns once all lines are in a version."""
     end = Cut(log_end_offsets(bootstrap, ["lines"]))
     with Reader(home) as reader:
-        while not Cut.from_json(reader.query(Query("by_line", limit=1)).proof["batch_cut"]).covers(end):
-            time.sleep(1)
+        wait(
+            lambda: Cut.from_json(reader.query(Query("by_line", limit=1)).proof["batch_cut"]).covers(end),
+            "all lines are in a version",
+            900,
+        )
 
 
 def _measure(runs: Runs, client: Contestant, home: Home, url: str, count: int, rounds: int, seconds: float) -> None:
