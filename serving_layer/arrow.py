@@ -12,23 +12,11 @@ import pyarrow as pa
 from serving_layer.plan import Plan
 from serving_layer.present import Row
 from serving_layer.result import plain
+from tideline.arrow_types import arrow_type
 from tideline.measures import CountBy, Measure, Quantiles, TopK, quantile_name
-from tideline.types import BIGINT, INTEGER_RANGES, ColumnType
+from tideline.types import BIGINT, INTEGER_RANGES, TIMESTAMP, ColumnType
 
 PROOF = b"tideline.proof"
-_TYPES = {
-    "string": pa.string(),
-    "boolean": pa.bool_(),
-    "tinyint": pa.int8(),
-    "smallint": pa.int16(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "date": pa.date32(),
-    "binary": pa.binary(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
 _COUNTED = pa.struct([pa.field("value", pa.string()), pa.field("count", pa.int64())])
 
 
@@ -41,18 +29,13 @@ def arrow_table(plan: Plan, columns: Sequence[str], rows: Sequence[Row], proof: 
         if name in keys:
             arrays.append(pa.array(values, arrow_type(keys[name])))
         elif name == plan.time_name:
-            arrays.append(pa.array(values, _TYPES["timestamp"]))
+            arrays.append(pa.array(values, arrow_type(TIMESTAMP)))
         elif name in plan.view.measures:
             arrays.append(_measure_array(plan.view.measures[name], values))
         else:
             arrays.append(_answer_array(values))
     schema = pa.schema([pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)])
     return pa.Table.from_arrays(arrays, schema=schema.with_metadata({PROOF: json.dumps(proof).encode()}))
-
-
-def arrow_type(kind: ColumnType) -> pa.DataType:
-    """The Arrow type of a column."""
-    return pa.decimal128(kind.precision, kind.scale) if kind.is_decimal else _TYPES[kind.name]
 
 
 def _measure_array(measure: Measure, values: list[Any]) -> pa.Array:
@@ -71,7 +54,7 @@ def _integers(kind: ColumnType, values: list[Any]) -> pa.Array:
     """Whole numbers; as decimal(38,0) or wider where a sum has outgrown 64 bits."""
     largest = max((abs(value) for value in values if value is not None), default=0)
     if largest < INTEGER_RANGES[kind.name]:
-        return pa.array(values, _TYPES[kind.name])
+        return pa.array(values, arrow_type(kind))
     if kind != BIGINT and largest < INTEGER_RANGES["bigint"]:
         return pa.array(values, pa.int64())
     wide = pa.decimal128(38, 0) if largest < 10**38 else pa.decimal256(76, 0)

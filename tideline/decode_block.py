@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from tideline.decode_record import Dead, Number, arrow_type, convert, parse_record, plain_times, times_of
+from tideline.arrow_types import arrow_type
+from tideline.decode_record import Dead, Number, convert, parse_record, plain_times, times_of
 from tideline.types import INTEGER_RANGES, Column, ColumnType
 
 MOST_BYTES = 4096

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tideline.arrow_types import arrow_type
 from tideline.types import EPOCH, INTEGER_RANGES, MICROSECOND, Column, ColumnType
 
 MAX_VALUE_BYTES = 1 << 20
@@ -208,25 +209,6 @@ def convert(column: Column, value: Any) -> Any:
         return _CONVERT[column.type.name](column.type, value)
     except Dead as dead:
         raise Dead(f"{column.name}: {dead}") from None
-
-
-def arrow_type(kind: ColumnType) -> pa.DataType:
-    """The Arrow type of a column; timestamps in microseconds UTC."""
-    if kind.is_decimal:
-        return pa.decimal128(kind.precision, kind.scale)
-    return {
-        "string": pa.string(),
-        "boolean": pa.bool_(),
-        "tinyint": pa.int8(),
-        "smallint": pa.int16(),
-        "int": pa.int32(),
-        "bigint": pa.int64(),
-        "float": pa.float32(),
-        "double": pa.float64(),
-        "date": pa.date32(),
-        "timestamp": pa.timestamp("us", "UTC"),
-        "binary": pa.binary(),
-    }[kind.name]
 
 
 def _plain_decimal(kind: ColumnType) -> str:
