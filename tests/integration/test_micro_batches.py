@@ -80,3 +80,17 @@ def test_records_too_large_for_the_driver_are_decoded_by_the_workers(
     monkeypatch.setattr("speed_layer.fold.SparkFolder._decoded_here", None)
     monkeypatch.setattr("speed_layer.fold._FEW_BYTES", 1000)
     assert same_state(plain(fold(installed, FEW)), expected)
+
+
+def test_records_that_spark_does_not_hand_to_the_driver_are_decoded_by_the_workers(installed: Installed) -> None:
+    """As when records suddenly are a thousand times as large: they are within the guess, and beyond Spark's limit."""
+    installed.apply_few()
+    installed.send([{**event, "padding": "x" * 20_000} for event in make_events(40, 5)])
+    expected = plain(fold(installed, 0))
+    settings = installed.spark.sparkContext._jsc.sc().conf()
+    before = settings.get("spark.driver.maxResultSize", "1g")
+    settings.set("spark.driver.maxResultSize", "400k")
+    try:
+        assert same_state(plain(fold(installed, FEW)), expected)
+    finally:
+        settings.set("spark.driver.maxResultSize", before)
