@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
@@ -22,6 +23,7 @@ from serving_layer.responses import (
     is_server_fault,
     json_response,
     rows_response,
+    text_response,
 )
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
@@ -65,17 +67,19 @@ def create_app(reader: Reader) -> FastAPI:
         return json_response(reader.describe(view))
 
     @app.get("/v1/views/{view}/rows")
-    def rows(view: str, request: Request) -> Response:
+    async def rows(view: str, request: Request) -> Response:
         params = request.query_params.multi_items()
         formats = [value for name, value in params if name == "format"]
         form = check_format(formats[-1] if formats else "json")
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        return rows_response(reader.query(query), form)
+        if reader.is_lookup(query):  # done sooner than a thread takes over
+            return rows_response(reader.query(query), form)
+        return await run_in_threadpool(lambda: rows_response(reader.query(query), form))
 
     @app.post("/v1/query")
     def query(body: Annotated[Any, Body()]) -> Response:
         results = reader.query_many(_queries(body))
-        return json_response({"results": [result.to_json() for result in results]})
+        return text_response(f'{{"results":[{",".join(result.to_text() for result in results)}]}}')
 
     @app.get("/v1/status")
     def status() -> Response:

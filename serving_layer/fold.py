@@ -9,7 +9,7 @@ from typing import Any
 
 from serving_layer.plan import Plan
 from tideline.keys import encode_key, key_range
-from tideline.merge import MergedRow, get_row, scan_rows
+from tideline.merge import MergedRow, MergedView
 from tideline.stores.base import Item, Snapshot
 
 States = Sequence[Any]
@@ -58,9 +58,16 @@ class _Pile:
         return total
 
 
-def collect(snapshot: Snapshot, plan: Plan) -> list[Group]:
-    """The groups of a plan, in the order of their keys and windows, before its order and limits."""
-    rows = _in_range(_rows(snapshot, plan), plan)
+def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, values: Sequence[Any]) -> list[Group]:
+    """The groups of a plan, in the order of their keys and windows, before its order and limits.
+
+    `merged` is the plan's view at the snapshot's ledger, `values` are those of the filtered key columns.
+    """
+    if plan.is_one_row:
+        row = merged.get(snapshot, values, plan.windows.start)
+        rows = iter(() if row is None else (row,))
+    else:
+        rows = _in_range(_rows(snapshot, plan, merged, values), plan, values)
     if plan.keeps_rows:
         groups: Iterator[Group] = (_as_group(row, plan.slots) for row in rows)
         if plan.rows_at is not None:
@@ -77,20 +84,15 @@ def _has_rows(group: Group, place: int) -> bool:
     return bool(group.merged[place] > 0)
 
 
-def _rows(snapshot: Snapshot, plan: Plan) -> Iterator[MergedRow]:
-    """The stored rows that may matter: one lookup, one range of a key, one prefix, or all."""
-    view, windows, prefix = plan.view, plan.windows, plan.prefix
-    types = [column.type for column in view.key]
+def _rows(snapshot: Snapshot, plan: Plan, merged: MergedView, values: Sequence[Any]) -> Iterator[MergedRow]:
+    """The stored rows that may matter: one range of a key, one prefix, or all."""
+    types = [column.type for column in plan.view.key]
+    prefix, start, end = values[: plan.depth], plan.windows.start, plan.windows.end
     whole = len(prefix) == len(types)
-    start, end = windows.start, windows.end
-    one_bucket = start is not None and end is not None and end - start == view.bucket
-    if whole and (view.bucket is None or one_bucket):
-        row = get_row(snapshot, view, prefix, start, version=plan.version)
-        return iter(() if row is None else (row,))
     lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
     if not whole and (start is not None or end is not None):
         snapshot = _BucketsOnly(snapshot, start, end)
-    return scan_rows(snapshot, view, lower, upper, version=plan.version)
+    return merged.scan(snapshot, lower, upper)
 
 
 class _BucketsOnly:
@@ -117,11 +119,10 @@ def _bucket_bytes(bucket: int) -> bytes:
     return encode_key((), (), bucket)[-8:]
 
 
-def _in_range(rows: Iterator[MergedRow], plan: Plan) -> Iterator[MergedRow]:
-    start, end = plan.windows.start, plan.windows.end
-    types = [plan.view.key[index].type for index, _ in plan.filters]
-    wanted = encode_key(types, [value for _, value in plan.filters])
-    indices = [index for index, _ in plan.filters]
+def _in_range(rows: Iterator[MergedRow], plan: Plan, values: Sequence[Any]) -> Iterator[MergedRow]:
+    start, end, indices = plan.windows.start, plan.windows.end, plan.filtered
+    types = [plan.view.key[index].type for index in indices]
+    wanted = encode_key(types, values)
     for row in rows:
         if row.bucket is not None and (
             (start is not None and row.bucket < start) or (end is not None and row.bucket >= end)

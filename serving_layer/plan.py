@@ -23,14 +23,13 @@ from tideline.types import Column, parse_text, to_wire
 class Plan:
     """What to read and how to answer.
 
-    `filters` are (index of the key column, wire value), `prefix` the values of the leading key columns
-    that are all filtered, `group` the indices of the key columns to keep. `measures` are the shown ones,
-    `answers` the shown expressions, both in the order in which they are shown together, `shown`. `slots`
-    are all measures to merge.
+    `filtered` are the indices of the key columns that have to have a value, `group` those of the key columns to
+    keep. `answers` are the view's expressions over measures, `shown` the measures and answers of a row, in order.
+    `slots` are all measures to merge.
     """
 
     view: ViewDefinition
-    filters: tuple[tuple[int, Any], ...]
+    filtered: tuple[int, ...]
     windows: Windows
     group: tuple[int, ...]
     shown: tuple[str, ...]
@@ -43,15 +42,16 @@ class Plan:
     parts: bool
 
     @cached_property
-    def prefix(self) -> tuple[Any, ...]:
-        """The wire values of the leading key columns that are all filtered."""
-        bound = dict(self.filters)
-        found = []
-        for index in range(len(self.view.key)):
-            if index not in bound:
-                break
-            found.append(bound[index])
-        return tuple(found)
+    def depth(self) -> int:
+        """How many leading key columns are filtered."""
+        return next((place for place, index in enumerate(self.filtered) if place != index), len(self.filtered))
+
+    @cached_property
+    def is_one_row(self) -> bool:
+        """Whether one stored row, if any, is the answer: its whole key is given, and its bucket if it has one."""
+        start, end, bucket = self.windows.start, self.windows.end, self.view.bucket
+        one_bucket = start is not None and end is not None and end - start == bucket
+        return self.depth == len(self.view.key) and (bucket is None or one_bucket)
 
     @cached_property
     def slots(self) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ class Plan:
         names = list(self.view.measures)
         return self.slots.index(names.index(ROWS)) if ROWS in names else None
 
-    @property
+    @cached_property
     def keeps_rows(self) -> bool:
         """Whether every stored row is a row of the answer: nothing is merged but the two sides."""
         whole = self.group == tuple(range(len(self.view.key)))
@@ -98,7 +98,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     columns = tuple(view.key[index].name for index in group) + ((time_name,) if time_name else ())
     return Plan(
         view,
-        _filters(view, query.key),
+        _filtered(view, query.key),
         windows,
         group,
         shown,
@@ -112,7 +112,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     )
 
 
-def _filters(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[tuple[int, Any], ...]:
+def _filtered(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[int, ...]:
     known = [column.name for column in view.key]
     for name in key:
         if name not in known:
@@ -126,9 +126,13 @@ def _filters(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[tuple[int, A
                 known=known,
                 options=OPTIONS,
             )
-    return tuple(
-        (index, key_value(column, key[column.name])) for index, column in enumerate(view.key) if column.name in key
-    )
+    return tuple(index for index, column in enumerate(view.key) if column.name in key)
+
+
+def key_values(plan: Plan, key: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The wire values that the filtered key columns have to have. Raises UsageError BAD_VALUE."""
+    columns = plan.view.key
+    return tuple(key_value(columns[index], key[columns[index].name]) for index in plan.filtered)
 
 
 def key_value(column: Column, value: Any) -> Any:

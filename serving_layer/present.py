@@ -26,6 +26,7 @@ class Presenter:
             names[slot]: _presenter(measures[slot].present, place) for place, slot in enumerate(plan.slots)
         }
         self._keys = {plan.view.key[index].name: place for place, index in enumerate(plan.group)}
+        self._types = [plan.view.key[index].type for index in plan.group]
 
     def rows(self, groups: list[Group]) -> list[Row]:
         """The rows of the answer: in order, within the limits."""
@@ -63,8 +64,7 @@ class Presenter:
 
     def _row(self, group: Group) -> Row:
         plan = self._plan
-        types = [plan.view.key[index].type for index in plan.group]
-        row: Row = {name: self._key(name, types[place], group.key[place]) for name, place in self._keys.items()}
+        row: Row = {name: self._key(name, self._types[place], group.key[place]) for name, place in self._keys.items()}
         if plan.time_name:
             row[plan.time_name] = bucket_start(group.window)
         row.update(self._shown(group.merged, group.seen))

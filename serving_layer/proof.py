@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,8 +14,29 @@ Json = dict[str, Any]
 LIVE, BATCH = "live", "batch"
 
 
-def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
-    """The JSON-able proof of a plan's answer at a snapshot's ledger.
+class Proof:
+    """What proves every answer of a plan at a ledger: of it, only how fresh the answer is changes with the moment.
+
+    It is kept as text, as most answers go out: nobody who is given a proof can change another one.
+    """
+
+    def __init__(self, ledger: Ledger, plan: Plan) -> None:
+        text = json.dumps(make_proof(ledger, plan), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._live = plan.version is None
+        self._before, _, self._after = text.partition('"freshness":null')  # a quote within a text has a backslash
+
+    def text(self, freshness: float | None) -> str:
+        """Its JSON; `freshness` is how many seconds ago the last commit was."""
+        return f'{self._before}"freshness":{json.dumps(freshness if self._live else None)}{self._after}'
+
+    def value(self, freshness: float | None) -> Json:
+        """The same as a value."""
+        found: Json = json.loads(self.text(freshness))
+        return found
+
+
+def make_proof(ledger: Ledger, plan: Plan) -> Json:
+    """The JSON-able proof of a plan's answer at a snapshot's ledger, but for its `freshness`.
 
     `mode` is `live`, or `batch` for an older version. Cuts are those of the view's topic: `origin` is where its
     history begins, `batch_cut` where batch ends and speed begins, `cut` where the answer ends. `events`,
@@ -50,7 +72,7 @@ def make_proof(ledger: Ledger, plan: Plan, freshness: float | None) -> Json:
         ],
         "floor": _floor(version, view.fingerprint),
         "quarantined": ledger.quarantined.get(view.fingerprint, {}).get("reason"),
-        "freshness": freshness if live else None,
+        "freshness": None,
         "measures": {name: _bound(plan, name) for name in plan.shown},
     }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from tideline.cut import Cut
@@ -86,11 +87,25 @@ class Query:
             target[slot] = value
         return cls(view, key, **options)
 
+    @property
+    def shape(self) -> Hashable:
+        """Equal for queries that differ in the values of their keys, and in what they wait for, alone.
+
+        None where a field has no hash.
+        """
+        shape = (self.view, *self.key), tuple((type(value), value) for value in _shape(self))
+        try:
+            hash(shape)
+        except TypeError:
+            return None
+        return shape
+
     def with_key(self, key: Mapping[str, Any]) -> Query:
         """The same query with other key filters."""
         return replace(self, key=key)
 
 
+_shape = attrgetter(*(f.name for f in fields(Query) if f.name not in ("view", "key", "at_least", "timeout")))
 _FIELD_NAMES = {"from": "start", "to": "end"}
 _SPELLED = {field: name for name, field in _FIELD_NAMES.items()}
 QUERY_FIELDS = [_SPELLED.get(f.name, f.name) for f in fields(Query)]

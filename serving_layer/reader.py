@@ -13,12 +13,10 @@ from typing import Any
 from serving_layer.describe import describe_view
 from serving_layer.diff import Diff, diff_sides
 from serving_layer.find import NotReadyError, check_topics, find_view
-from serving_layer.fold import collect
 from serving_layer.kafka import KafkaProbe
 from serving_layer.metrics import metrics_text
 from serving_layer.plan import Plan, patience, plan_query
-from serving_layer.present import Presenter
-from serving_layer.proof import make_proof
+from serving_layer.prepared import PreparedQueries
 from serving_layer.query import QUERY_FIELDS, Query, whole
 from serving_layer.result import Result
 from serving_layer.sides import find_side
@@ -31,6 +29,7 @@ from tideline.stores.base import Snapshot, Store
 from tideline.stores.lmdb import LmdbStore
 
 _POLL = 0.02  # seconds between two looks at the ledger
+_GLANCE = 0.1  # seconds between two looks at the speed layer's note
 _PYTHON_FIELDS = {"from": "start", "to": "end"}
 GET_OPTIONS = [_PYTHON_FIELDS.get(name, name) for name in QUERY_FIELDS if name != "view"]
 
@@ -49,6 +48,8 @@ class Reader:
         self._store = store
         self._definitions: dict[str, tuple[Mapping[str, Any], ViewDefinition]] = {}
         self._lock = threading.Lock()
+        self._prepared: PreparedQueries | None = None
+        self._note: tuple[float, Mapping[str, Any]] = -_GLANCE, {}
         self._kafka = KafkaProbe(self.home)
 
     def __enter__(self) -> Reader:
@@ -91,13 +92,21 @@ class Reader:
         """The answer to one query. Raises UsageError, NotReadyError, MissingSegmentError."""
         return self.query_many([query])[0]
 
+    def is_lookup(self, query: Query) -> bool:
+        """Whether the answer is one stored row and nothing is waited for, as far as that is known already."""
+        known = self._prepared.known(query) if self._prepared and query.at_least is None else None
+        return known is not None and known.is_one_row
+
     def query_many(self, queries: Sequence[Query]) -> list[Result]:
         """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
         waits = [patience(query) for query in queries]
-        deadline = time.monotonic() + max((wait.seconds for wait in waits if wait.cut), default=0.0)
         wanted = EMPTY_CUT
         for wait in waits:
-            wanted = wanted.advance(wait.cut or EMPTY_CUT)
+            wanted = wanted.advance(wait.cut) if wait.cut else wanted
+        if wanted is EMPTY_CUT:
+            with self._store.snapshot() as snapshot:
+                return [self._answer(snapshot, query) for query in queries]
+        deadline = time.monotonic() + max(wait.seconds for wait in waits if wait.cut)
         with self._reaching(
             wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]
         ) as snapshot:
@@ -170,9 +179,21 @@ class Reader:
         return plan
 
     def _answer(self, snapshot: Snapshot, query: Query) -> Result:
-        plan = self._plan(snapshot.ledger, query)
-        rows = Presenter(plan).rows(collect(snapshot, plan))
-        return Result(plan, rows, make_proof(snapshot.ledger, plan, freshness(self.home.read_status("speed") or {})))
+        prepared = self._prepared
+        if prepared is None or prepared.ledger is not snapshot.ledger:
+            prepared = self._prepared = PreparedQueries(snapshot.ledger)
+        if query.at_least is not None and query.version is not None:
+            self._plan(snapshot.ledger, query)
+        return prepared.get(query, self._plan).answer(snapshot, query.key, self._freshness())
+
+    def _freshness(self) -> float | None:
+        """Seconds since the last commit, by a note of the speed layer that was read a moment ago."""
+        now = time.monotonic()
+        at, note = self._note
+        if now - at > _GLANCE:
+            note = self.home.read_status("speed") or {}
+            self._note = now, note
+        return freshness(note)
 
     def _definition(self, ledger: Ledger, fingerprint: str) -> ViewDefinition:
         raw = ledger.definition(fingerprint)

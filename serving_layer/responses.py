@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Response
 
 from serving_layer.query import bad_value
-from serving_layer.result import Result
+from serving_layer.result import Result, json_text
 from tideline.errors import EXIT_USAGE, MissingSegmentError, StoreError, TidelineError
 
 STATUS_OF_CONDITION: Mapping[str, int] = {
@@ -43,7 +43,11 @@ def status_of(error: TidelineError) -> int:
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON in UTF-8, whole numbers of any size as numbers; never cached."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text_response(json_text(content), status, headers)
+
+
+def text_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The same of JSON text."""
     body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, which a request may hold, stays an escape
     return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
@@ -68,7 +72,7 @@ def check_format(name: str) -> str:
 def rows_response(result: Result, form: str) -> Response:
     """The answer in a format; CSV and Arrow carry the proof in the header `Tideline-Proof`."""
     if form == "json":
-        return json_response(result.to_json())
+        return text_response(result.to_text())
     body = result.to_csv().encode() if form == "csv" else arrow_stream(result)
     headers = {PROOF_HEADER: json.dumps(result.proof, ensure_ascii=True), "Cache-Control": "no-store"}
     return Response(body, 200, headers, MEDIA_TYPES[form])

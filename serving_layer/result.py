@@ -7,10 +7,12 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from serving_layer.plan import Plan
 from serving_layer.present import Row
+from serving_layer.proof import Proof
 from tideline.types import json_value
 
 if TYPE_CHECKING:
@@ -20,11 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """`rows` are dicts of Python values (Decimal, aware datetime, ...), `proof` says what they stand for."""
+    """`rows` are dicts of Python values (Decimal, aware datetime, ...), `proof` says what they stand for.
+
+    `freshness` is how many seconds ago the last commit was, where that is known.
+    """
 
     plan: Plan
     rows: list[Row]
-    proof: dict[str, Any]
+    proven: Proof
+    freshness: float | None
+
+    @cached_property
+    def proof(self) -> dict[str, Any]:
+        """What the rows stand for, JSON-able; see `make_proof`."""
+        return self.proven.value(self.freshness)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,6 +54,12 @@ class Result:
         """`{"view", "columns", "rows", "proof"}`; decimals are text, times ISO 8601 with Z."""
         rows = [self._json_row(row) for row in self.rows]
         return {"view": self.plan.view.name, "columns": self.columns, "rows": rows, "proof": self.proof}
+
+    def to_text(self) -> str:
+        """The same as JSON text."""
+        rows = [self._json_row(row) for row in self.rows]
+        view, columns, body = map(json_text, (self.plan.view.name, self.columns, rows))
+        return f'{{"view":{view},"columns":{columns},"rows":{body},"proof":{self.proven.text(self.freshness)}}}'
 
     def _json_row(self, row: Row) -> dict[str, Any]:
         return {
@@ -78,6 +95,11 @@ class Result:
         frame: pandas.DataFrame = self.to_arrow().to_pandas(integer_object_nulls=True)
         frame.attrs["proof"] = self.proof
         return frame
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON, whole numbers of any size as numbers."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def plain(value: Any) -> Any:

@@ -84,6 +84,40 @@ def _version_spaces(ledger: Ledger, version: Version, fingerprint: str) -> list[
     return []
 
 
+class MergedView:
+    """A view at a ledger, or in one of its versions: the spaces that its rows are merged from, and how.
+
+    Raises MissingSegmentError and UsageError as `view_spaces` does.
+    """
+
+    def __init__(self, ledger: Ledger, view: MergeableView, version: int | None = None) -> None:
+        batch, speed = view_spaces(ledger, view.fingerprint, version)
+        self._spaces, self._batch = (*batch, *speed), len(batch)
+        self._floor = (ledger.version if version is None else ledger.find_version(version)).floors.get(view.fingerprint)
+        self._encode = key_encoder(tuple(column.type for column in view.key))
+        self._merge = merger(view)
+
+    def get(self, snapshot: Snapshot, key: Sequence[Any], bucket: int | None = None) -> MergedRow | None:
+        """The row of one key and bucket; None where no event counts or the bucket lies before the floor.
+
+        `snapshot` is one of this ledger.
+        """
+        if bucket is not None and self._floor is not None and bucket < self._floor:
+            return None
+        name = self._encode(key, bucket)
+        found = []
+        for index, space in enumerate(self._spaces):
+            value = snapshot.get(space, name)
+            if value is not None:
+                found.append((index, value))
+        return _merge_values(found, self._batch, self._merge) if found else None
+
+    def scan(self, snapshot: Snapshot, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[MergedRow]:
+        """The rows with lower <= encoded key < upper, in the order of the keys; see `keys.key_range`."""
+        scans = [snapshot.scan(space, lower, upper) for space in self._spaces]
+        return _rows(scans, self._batch, self._floor, self._merge)
+
+
 def get_row(
     snapshot: Snapshot,
     view: MergeableView,
@@ -91,15 +125,8 @@ def get_row(
     bucket: int | None = None,
     version: int | None = None,
 ) -> MergedRow | None:
-    """The row of one key and bucket; None where no event counts or the bucket lies before the floor."""
-    batch, speed = view_spaces(snapshot.ledger, view.fingerprint, version)
-    floor = _floor(snapshot.ledger, view.fingerprint, version)
-    if bucket is not None and floor is not None and bucket < floor:
-        return None
-    name = key_encoder(tuple(column.type for column in view.key))(key, bucket)
-    values = [(index, snapshot.get(space, name)) for index, space in enumerate((*batch, *speed))]
-    found = [(index, value) for index, value in values if value is not None]
-    return _merge_values(found, len(batch), merger(view)) if found else None
+    """One row of a view; see `MergedView.get`."""
+    return MergedView(snapshot.ledger, view, version).get(snapshot, key, bucket)
 
 
 def scan_rows(
@@ -109,11 +136,8 @@ def scan_rows(
     upper: bytes | None = None,
     version: int | None = None,
 ) -> Iterator[MergedRow]:
-    """The view's rows with lower <= encoded key < upper, in the order of the keys; see `keys.key_range`."""
-    batch, speed = view_spaces(snapshot.ledger, view.fingerprint, version)
-    floor = _floor(snapshot.ledger, view.fingerprint, version)
-    scans = [snapshot.scan(space, lower, upper) for space in (*batch, *speed)]
-    return _rows(scans, len(batch), floor, merger(view))
+    """The rows of a view; see `MergedView.scan`."""
+    return MergedView(snapshot.ledger, view, version).scan(snapshot, lower, upper)
 
 
 def scan_spaces(
@@ -179,11 +203,6 @@ def _merge_values(found: Sequence[tuple[int, bytes]], batch: int, merge: StatesM
     settled, fresh = sides
     both = settled if fresh is None else fresh if settled is None else merge(settled, fresh)
     return MergedRow(key, bucket, settled, fresh, both or [])
-
-
-def _floor(ledger: Ledger, fingerprint: str, version: int | None) -> int | None:
-    found = ledger.version if version is None else ledger.find_version(version)
-    return found.floors.get(fingerprint)
 
 
 def merge_into(txn: WriteTransaction, space: str, view: MergeableView, rows: Iterable[Row]) -> int:

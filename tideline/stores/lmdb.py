@@ -97,6 +97,7 @@ class LmdbStore:
         self._handles = threading.Lock()
         self._slots: list[Any] = []
         self._cached: tuple[bytes, Ledger] | None = None
+        self._last: tuple[int, Ledger, dict[str, Any]] | None = None
         if not os.path.exists(os.path.join(path, "data.mdb")) and not create:
             raise StoreError("STORE_MISSING", path=home)
         with self._faults(OSError):
@@ -175,7 +176,7 @@ class LmdbStore:
         with self._faults():
             txn = self._begin_read()
             try:
-                yield LmdbSnapshot(txn, self._spaces, self._slots, self._decode(txn))
+                yield LmdbSnapshot(txn, self._spaces, self._slots, *self._at(txn))
             finally:
                 txn.abort()
 
@@ -258,6 +259,8 @@ class LmdbStore:
             except lmdb.ReadersFullError:
                 self._env.reader_check()
                 txn = self._env.begin()
+            if self._last is not None and self._last[0] == txn.id():
+                return txn
             count = _slot_count(txn, self._meta)
             if count <= known:
                 return txn
@@ -297,6 +300,16 @@ class LmdbStore:
                 with self._env.begin(write=True) as txn:
                     opened = [self._env.open_db(_slot_name(slot), txn=txn, create=False) for slot in missing]
                 self._slots.extend(opened)
+
+    def _at(self, txn: Any) -> tuple[Ledger, dict[str, Any]]:
+        """The ledger that a read transaction sees, and the databases of the spaces that were looked up in it.
+
+        Two read transactions of one id see the same.
+        """
+        id, last = txn.id(), self._last
+        if last is None or last[0] != id:
+            last = self._last = (id, self._decode(txn), {})
+        return last[1], last[2]
 
     def _decode(self, txn: Any) -> Ledger:
         raw = bytes(txn.get(b"ledger", b"", db=self._meta))

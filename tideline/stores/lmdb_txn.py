@@ -16,14 +16,14 @@ from tideline.stores.checksums import Damaged, seal, sealed, unseal, unsealed
 
 
 class LmdbSnapshot:
-    """A read transaction: it is the snapshot (invariant 6)."""
+    """A read transaction: it is the snapshot (invariant 6). `found` are the databases of spaces looked up already."""
 
-    def __init__(self, txn: Any, spaces: Any, slots: Sequence[Any], ledger: Ledger) -> None:
+    def __init__(self, txn: Any, spaces: Any, slots: Sequence[Any], ledger: Ledger, found: dict[str, Any]) -> None:
         self._txn = txn
         self._spaces = spaces
         self._slots = slots
         self._ledger = ledger
-        self._found: dict[str, Any] = {}
+        self._found = found
 
     @property
     def ledger(self) -> Ledger:
@@ -107,7 +107,7 @@ class LmdbTransaction(LmdbSnapshot):
     """The write transaction; the store commits it."""
 
     def __init__(self, txn: Any, spaces: Any, slots: Sequence[Any], ledger: Ledger) -> None:
-        super().__init__(txn, spaces, slots, ledger)
+        super().__init__(txn, spaces, slots, ledger, {})
         self._free: list[int] | None = None
 
     def put_ledger(self, ledger: Ledger) -> None:
