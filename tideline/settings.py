@@ -35,6 +35,7 @@ _PATTERNS = {
     "servers": (rf"({_SERVER}(\s*,\s*{_SERVER})*)?", "host:port, with commas between several"),
     "memory": (r"[1-9][0-9]{0,9}[kmgtKMGT]b?", "a size such as 512m or 2g"),
 }
+_RANGES = {"integer": (1, 2**31 - 1), "port": (0, 65_535), "niceness": (0, 19)}
 
 
 class SettingError(UsageError):
@@ -56,7 +57,7 @@ class SettingError(UsageError):
 @dataclass(frozen=True)
 class Setting:
     """One row. `kind` is one of _PATTERNS, text (where there are `choices`, one of them), integer, duration (text such
-    as 15m) or port (0: any free one).
+    as 15m), port (0: any free one) or niceness.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Setting:
             return value.strip()
         if self.kind == "port" and value == "auto":
             return 0
-        low, high = (0, 65_535) if self.kind == "port" else (1, 2**31 - 1)
+        low, high = _RANGES[self.kind]
         expected = f"a whole number from {low} to {high}" + (", or auto" if self.kind == "port" else "")
         try:
             number = int(value) if isinstance(value, str) else value
@@ -138,6 +139,12 @@ ROWS: tuple[Setting, ...] = (
         "duration",
         "5m",
         "Time between the starts of two batch runs of `tideline up`; `tideline batch` takes `--every`.",
+    ),
+    Setting(
+        "batch.nice",
+        "niceness",
+        10,
+        "By how much a batch run gives way to other processes of its machine, as `nice` has it; 0: not at all.",
     ),
     Setting("batch.keep_versions", "integer", 3, "Batch versions that stay readable."),
     Setting("serve.host", "text", "127.0.0.1", "Address that the HTTP API listens on."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from command import Up, processes_of, up
 from exposition import parse
@@ -155,6 +156,16 @@ def test_a_speed_layer_that_is_killed_in_mid_stream_changes_no_answer(
             BOUND,
         )
         assert by_kind(shop) == expected(sent)
+
+
+def test_a_batch_run_gives_way_to_the_speed_layer(shop: Up) -> None:
+    wait_for(lambda: shop.status()["batch_version"] >= 1, "the batch layer has started its JVM", BOUND)
+    layers = shop.status()["layers"]
+    for layer, nice in (("speed", 0), ("batch", 10)):
+        process = psutil.Process(layers[layer]["pid"])
+        found = [one.nice() for one in (process, *process.children())]
+        assert len(found) > 1, "it and its JVM"
+        assert set(found) == {min(19, os.nice(0) + nice)}, layer
 
 
 def test_a_second_up_on_the_same_home_is_refused_in_one_line(shop: Up) -> None:

@@ -97,6 +97,8 @@ def test_an_unknown_variable_names_the_nearest_one() -> None:
         ("kafka.partitions", 1.5),
         ("batch.every", "often"),
         ("batch.every", 15),
+        ("batch.nice", -1),
+        ("batch.nice", 20),
         ("serve.host", 1.5),
     ],
 )

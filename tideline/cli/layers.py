@@ -55,6 +55,7 @@ def run_batch(args: argparse.Namespace) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave(home))
+    os.nice(settings["batch.nice"])
     with nullcontext() if every else own_kafka(home, settings) as started:
         run_batch(
             home,
