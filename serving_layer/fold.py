@@ -58,16 +58,18 @@ class _Pile:
         return total
 
 
-def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, values: Sequence[Any]) -> list[Group]:
+def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> list[Group]:
     """The groups of a plan, in the order of their keys and windows, before its order and limits.
 
-    `merged` is the plan's view at the snapshot's ledger, `values` are those of the filtered key columns.
+    `merged` is the plan's view at the snapshot's ledger, `keys` are the values that its filtered key columns may have.
     """
-    if plan.is_one_row:
-        row = merged.get(snapshot, values, plan.windows.start)
+    if plan.is_lookup and len(keys) == 1:
+        row = merged.get(snapshot, keys[0], plan.windows.start)
         rows = iter(() if row is None else (row,))
+    elif plan.is_lookup:
+        rows = merged.get_many(snapshot, keys, plan.windows.start)
     else:
-        rows = _in_range(_rows(snapshot, plan, merged, values), plan, values)
+        rows = _in_range(_rows(snapshot, plan, merged, keys), plan, keys)
     if plan.keeps_rows:
         groups: Iterator[Group] = (_as_group(row, plan.slots) for row in rows)
         if plan.rows_at is not None:
@@ -84,10 +86,12 @@ def _has_rows(group: Group, place: int) -> bool:
     return bool(group.merged[place] > 0)
 
 
-def _rows(snapshot: Snapshot, plan: Plan, merged: MergedView, values: Sequence[Any]) -> Iterator[MergedRow]:
+def _rows(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Iterator[MergedRow]:
     """The stored rows that may matter: one range of a key, one prefix, or all."""
+    if not keys:
+        return iter(())
     types = [column.type for column in plan.view.key]
-    prefix, start, end = values[: plan.depth], plan.windows.start, plan.windows.end
+    prefix, start, end = keys[0][: plan.depth], plan.windows.start, plan.windows.end
     whole = len(prefix) == len(types)
     lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
     if not whole and (start is not None or end is not None):
@@ -119,17 +123,17 @@ def _bucket_bytes(bucket: int) -> bytes:
     return encode_key((), (), bucket)[-8:]
 
 
-def _in_range(rows: Iterator[MergedRow], plan: Plan, values: Sequence[Any]) -> Iterator[MergedRow]:
+def _in_range(rows: Iterator[MergedRow], plan: Plan, keys: Sequence[Sequence[Any]]) -> Iterator[MergedRow]:
     start, end, indices = plan.windows.start, plan.windows.end, plan.filtered
     types = [plan.view.key[index].type for index in indices]
-    wanted = encode_key(types, values)
+    wanted = {encode_key(types, values) for values in keys}
     for row in rows:
         if row.bucket is not None and (
             (start is not None and row.bucket < start) or (end is not None and row.bucket >= end)
         ):
             continue
         # Compared as they are stored: so NaN equals NaN, and a key that shares a long prefix does not pass.
-        if not indices or encode_key(types, [row.key[index] for index in indices]) == wanted:
+        if not indices or encode_key(types, [row.key[index] for index in indices]) in wanted:
             yield row
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +12,7 @@ from typing import Any
 
 from serving_layer import query as read
 from serving_layer.order import Order, plan_limit_by, plan_order
-from serving_layer.query import NULL_TEXT, OPTIONS, Query, similar
+from serving_layer.query import NULL_TEXT, OPTIONS, Query, is_several, similar
 from serving_layer.windows import Windows, plan_windows
 from tideline.answers import Answer
 from tideline.cut import Cut
@@ -18,18 +20,21 @@ from tideline.definition import ROWS, ViewDefinition
 from tideline.errors import UsageError
 from tideline.types import Column, parse_text, to_wire
 
+MOST_KEYS = 10_000  # of one query
+
 
 @dataclass(frozen=True)
 class Plan:
     """What to read and how to answer.
 
-    `filtered` are the indices of the key columns that have to have a value, `group` those of the key columns to
-    keep. `answers` are the view's expressions over measures, `shown` the measures and answers of a row, in order.
-    `slots` are all measures to merge.
+    `filtered` are the indices of the key columns that have to have a value, `several` those of them that may have one
+    of several, `group` those of the key columns to keep. `answers` are the view's expressions over measures, `shown`
+    the measures and answers of a row, in order. `slots` are all measures to merge.
     """
 
     view: ViewDefinition
     filtered: tuple[int, ...]
+    several: tuple[int, ...]
     windows: Windows
     group: tuple[int, ...]
     shown: tuple[str, ...]
@@ -43,15 +48,16 @@ class Plan:
 
     @cached_property
     def depth(self) -> int:
-        """How many leading key columns are filtered."""
-        return next((place for place, index in enumerate(self.filtered) if place != index), len(self.filtered))
+        """How many leading key columns have to have one value."""
+        single = [index for index in self.filtered if index not in self.several]
+        return next((place for place, index in enumerate(single) if place != index), len(single))
 
     @cached_property
-    def is_one_row(self) -> bool:
-        """Whether one stored row, if any, is the answer: its whole key is given, and its bucket if it has one."""
+    def is_lookup(self) -> bool:
+        """Whether the stored rows are named by their whole keys, and their bucket if they have one."""
         start, end, bucket = self.windows.start, self.windows.end, self.view.bucket
         one_bucket = start is not None and end is not None and end - start == bucket
-        return self.depth == len(self.view.key) and (bucket is None or one_bucket)
+        return len(self.filtered) == len(self.view.key) and (bucket is None or one_bucket)
 
     @cached_property
     def slots(self) -> tuple[int, ...]:
@@ -99,6 +105,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
     return Plan(
         view,
         _filtered(view, query.key),
+        tuple(index for index, column in enumerate(view.key) if is_several(query.key.get(column.name))),
         windows,
         group,
         shown,
@@ -129,10 +136,26 @@ def _filtered(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(index for index, column in enumerate(view.key) if column.name in key)
 
 
-def key_values(plan: Plan, key: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The wire values that the filtered key columns have to have. Raises UsageError BAD_VALUE."""
-    columns = plan.view.key
-    return tuple(key_value(columns[index], key[columns[index].name]) for index in plan.filtered)
+def key_values(plan: Plan, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The wire values that the filtered key columns may have, in all combinations. Raises UsageError."""
+    columns = [plan.view.key[index] for index in plan.filtered]
+    if not plan.several:
+        return [tuple(key_value(column, key[column.name]) for column in columns)]
+    values = [
+        [key_value(column, one) for one in (key[column.name] if index in plan.several else [key[column.name]])]
+        for index, column in zip(plan.filtered, columns, strict=True)
+    ]
+    count = math.prod(map(len, values))
+    if count > MOST_KEYS:
+        raise UsageError(
+            "TOO_MANY_KEYS",
+            f"the query asks for {count} keys of view {plan.view.name}, more than {MOST_KEYS}",
+            "ask for fewer at a time, or filter by fewer key columns",
+            view=plan.view.name,
+            count=count,
+            limit=MOST_KEYS,
+        )
+    return list(itertools.product(*values))
 
 
 def key_value(column: Column, value: Any) -> Any:

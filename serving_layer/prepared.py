@@ -30,7 +30,7 @@ class Prepared:
     @property
     def is_one_row(self) -> bool:
         """Whether one stored row, if any, is the answer."""
-        return self._plan.is_one_row
+        return self._plan.is_lookup and not self._plan.several
 
     def answer(self, snapshot: Snapshot, key: Mapping[str, Any], freshness: float | None) -> Result:
         """The answer for these key values, on a snapshot of that ledger. Raises UsageError BAD_VALUE."""

@@ -28,7 +28,8 @@ KEY_PREFIX = "key."
 class Query:
     """One question.
 
-    `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null.
+    `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null. A list of
+    values is any of them.
     `start` and `end` are half open. `window` merges buckets into larger windows aligned to 1970-01-01
     UTC (`all`: into one row), every `slide` a new one. `group_by` names the key columns to keep (default
     all, empty: one group). `measures` selects measures and answers. `order` lists columns, `-` for
@@ -93,7 +94,8 @@ class Query:
 
         None where a field has no hash.
         """
-        shape = (self.view, *self.key), tuple((type(value), value) for value in _shape(self))
+        several = tuple(map(is_several, self.key.values()))
+        shape = (self.view, *self.key), several, tuple((type(value), value) for value in _shape(self))
         try:
             hash(shape)
         except TypeError:
@@ -103,6 +105,11 @@ class Query:
     def with_key(self, key: Mapping[str, Any]) -> Query:
         """The same query with other key filters."""
         return replace(self, key=key)
+
+
+def is_several(value: Any) -> bool:
+    """Whether a key filter is a list of values."""
+    return isinstance(value, (list, tuple))
 
 
 _shape = attrgetter(*(f.name for f in fields(Query) if f.name not in ("view", "key", "at_least", "timeout")))

@@ -112,6 +112,19 @@ class MergedView:
                 found.append((index, value))
         return _merge_values(found, self._batch, self._merge) if found else None
 
+    def get_many(
+        self, snapshot: Snapshot, keys: Iterable[Sequence[Any]], bucket: int | None = None
+    ) -> Iterator[MergedRow]:
+        """The rows of these keys and one bucket, in the order of the encoded keys, each once."""
+        if bucket is not None and self._floor is not None and bucket < self._floor:
+            return
+        names = sorted({self._encode(key, bucket) for key in keys})
+        sides = [snapshot.get_many(space, names) for space in self._spaces]
+        for name in names:
+            found = [(index, side[name]) for index, side in enumerate(sides) if name in side]
+            if found:
+                yield _merge_values(found, self._batch, self._merge)
+
     def scan(self, snapshot: Snapshot, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[MergedRow]:
         """The rows with lower <= encoded key < upper, in the order of the keys; see `keys.key_range`."""
         scans = [snapshot.scan(space, lower, upper) for space in self._spaces]

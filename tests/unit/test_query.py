@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from serving_case import (
+    COUNTRIES,
     DAY,
     HOUR,
     START,
@@ -307,3 +308,34 @@ def test_at_least_ends_after_its_bound(reader: Reader) -> None:
 def test_waiting_for_an_older_version_is_refused_at_once(reader: Reader) -> None:
     with pytest.raises(NotReadyError, match="does not grow"):
         reader.view("totals").get(at_least="sales:0=100000", version=1, timeout=300)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"window": "1d"}, {"start": "2011-12-01T05:00:00Z", "end": "2011-12-01T06:00:00Z"}]
+)
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"country": ["France", None]},
+        {"country": ["France"], "product": "cup"},
+        {"country": ("Norway", "", "Norway"), "product": ["cup", "säge"]},
+        {"product": ["lamp", "none"]},
+        {"country": None, "product": ["lamp"]},
+        {"country": []},
+    ],
+)
+def test_a_list_of_values_is_any_of_them(reader: Reader, key: dict[str, Any], options: dict[str, Any]) -> None:
+    def fits(row: dict[str, Any]) -> bool:
+        return all(row[name] in (value if isinstance(value, (list, tuple)) else [value]) for name, value in key.items())
+
+    found = reader.query(Query("revenue", key, **options))
+    assert found.rows == [row for row in reader.query(Query("revenue", **options)).rows if fits(row)]
+
+
+def test_many_keys_are_looked_up_together(reader: Reader) -> None:
+    countries = ["nowhere", *COUNTRIES, "France"]
+    found = reader.query(Query("totals", {"country": countries}))
+    assert found.rows == reader.query(Query("totals")).rows
+    assert reader.query(Query("totals", {"country": countries}, order="-lines", limit=2)).rows == (
+        reader.query(Query("totals", order="-lines", limit=2)).rows
+    )

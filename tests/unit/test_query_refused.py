@@ -140,7 +140,8 @@ def test_other_wrong_options_are_refused(reader: Reader, options: Any, condition
         {"amount": "1.234"},
         {"sold_at": "noon"},
         {"sold_at": dt.date(2011, 1, 1)},
-        {"amount": [1]},
+        {"amount": [[1]]},
+        {"quantity": [1, "x"]},
     ],
 )
 def test_a_key_of_another_type_is_refused(reader: Reader, key: Any) -> None:

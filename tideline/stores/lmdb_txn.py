@@ -40,24 +40,39 @@ class LmdbSnapshot:
 
     def get(self, space: str, key: bytes) -> bytes | None:
         database = self._database(space)
-        stored = self._txn.get(key, db=database)
-        if stored is not None:
-            return unseal(key, stored)
-        if entries := self._txn.stat(database)["entries"]:
-            with self._txn.cursor(database) as cursor:
-                _seek(cursor, key, entries)
+        with self._txn.cursor(database) as cursor:
+            after = cursor.item() if cursor.set_range(key) else None
+            if after is not None and after[0] == key:
+                return unseal(*after)
+            self._check_absent(database, cursor, key, after)
         return None
 
     def get_many(self, space: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         wanted, database = list(keys), self._database(space)
-        entries = self._txn.stat(database)["entries"]
         with self._txn.cursor(database) as cursor:
             found = {key: unseal(key, stored) for key, stored in cursor.getmulti(wanted)}
-            if entries and len(found) < len(wanted):
+            if len(found) < len(wanted):
                 for key in wanted:
                     if key not in found:
-                        _seek(cursor, key, entries)
+                        self._check_absent(database, cursor, key, cursor.item() if cursor.set_range(key) else None)
         return found
+
+    def _check_absent(self, database: Any, cursor: Any, key: bytes, after: Item | None) -> None:
+        """Raises Damaged where the items beside a key that was not found do not stand in their order.
+
+        The cursor is at `after`, the first item from the key on, or nowhere where there is none.
+        """
+        before = cursor.item() if (cursor.last() if after is None else cursor.prev()) else None
+        if before is not None:
+            unseal(*before)
+        if after is not None:
+            unseal(*after)
+        if (
+            (before is not None and before[0] >= key)
+            or (after is not None and after[0] <= key)
+            or (before is after and self._txn.stat(database)["entries"])
+        ):
+            raise Damaged(f"key {key[:40].hex()} is not where its order says")
 
     def scan(self, space: str, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[Item]:
         return self._scan(self._database(space), lower, upper)
@@ -65,7 +80,7 @@ class LmdbSnapshot:
     def _scan(self, database: Any, lower: bytes | None, upper: bytes | None) -> Iterator[Item]:
         entries = self._txn.stat(database)["entries"]
         with self._txn.cursor(database) as cursor:
-            if not (_seek(cursor, lower, entries) if lower else cursor.first()):
+            if not (self._seek(database, cursor, lower) if lower else cursor.first()):
                 if entries and not lower:
                     raise Damaged(f"a space of {entries} keys is empty")
                 return
@@ -82,25 +97,20 @@ class LmdbSnapshot:
                     return
                 yield item
 
+    def _seek(self, database: Any, cursor: Any, key: bytes) -> bool:
+        """Goes to the first item from a key on; whether there is one. Raises Damaged."""
+        after = cursor.item() if cursor.set_range(key) else None
+        if after is not None and after[0] == key:
+            return True
+        self._check_absent(database, cursor, key, after)
+        return bool(cursor.set_range(key))
+
     def count(self, space: str) -> int:
         return int(self._txn.stat(self._database(space))["entries"])
 
     def spaces(self) -> list[str]:
         with self._txn.cursor(self._spaces) as cursor:
             return [name.decode() for name, _ in unsealed(cursor.iternext())]
-
-
-def _seek(cursor: Any, key: bytes, entries: int) -> bool:
-    """Goes to the first key not before `key`; whether there is one. Raises Damaged where its neighbours disagree."""
-    found = cursor.set_range(key)
-    after = cursor.item() if found else None
-    before = cursor.item() if (cursor.prev() if found else cursor.last()) else None
-    for item in (before, after):
-        if item is not None:
-            unseal(*item)
-    if (before and before[0] >= key) or (after and after[0] < key) or (entries and not before and not after):
-        raise Damaged(f"key {key[:40].hex()} is not where its order says")
-    return bool(cursor.set_range(key)) if found else False
 
 
 class LmdbTransaction(LmdbSnapshot):
