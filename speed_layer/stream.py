@@ -17,7 +17,7 @@ from speed_layer.offsets import OffsetLog
 from tideline.errors import OutsideError, TidelineError
 from tideline.plans import topics
 from tideline.runtime.topics import KafkaFault, topic_partitions
-from tideline.spark.events import kafka_options, offsets_json
+from tideline.spark.events import kafka_options, offsets_json, stream_records
 from tideline.spark.faults import disk_fault, table_faults
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class SpeedQuery:
             names,
             {"startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)},
         )
-        stream = self._spark.readStream.format("kafka").options(**options).load()
+        stream = stream_records(self._spark.readStream.format("kafka").options(**options).load())
         writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
         with table_faults(checkpoint):
             query = writer.trigger(processingTime=self._trigger).start()

@@ -46,6 +46,21 @@ def plan_sources(ledger: Ledger, fingerprints: Iterable[str]) -> list[SourcePlan
     return [SourcePlan(source, tuple(found), source in current) for source, found in views.items()]
 
 
+class Planner:
+    """`plan_sources`, which plans anew only where what it planned by has changed."""
+
+    def __init__(self) -> None:
+        self._by: tuple[Any, ...] | None = None
+        self._plans: list[SourcePlan] = []
+
+    def plan(self, ledger: Ledger, fingerprints: Iterable[str]) -> list[SourcePlan]:
+        """See `plan_sources`."""
+        by = ledger.sources, ledger.former_sources, ledger.definitions, tuple(fingerprints)
+        if by != self._by:
+            self._by, self._plans = by, plan_sources(ledger, by[-1])
+        return self._plans
+
+
 def topics(ledger: Ledger) -> list[str]:
     """The topics of the registered sources, sorted."""
     return sorted({str(source["topic"]) for source in ledger.sources.values()})

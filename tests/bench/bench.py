@@ -11,19 +11,45 @@ import os
 import platform
 import signal
 import sys
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cost
 import drain
 import freshness
+import hand_off
 import lookups
 import many_views
 import recompute
-from figures import Runs, save
+import report
+from figures import Figure, Runs, save
 
-PARTS = ("drain", "freshness", "many-views", "recompute", "lookups")
+
+@dataclass(frozen=True)
+class Part:
+    """What measures a part, what is not yet measured of it, and what makes figures of it."""
+
+    run: Callable[[Runs, Namespace], None]
+    figures: Callable[[Runs], list[Figure]]
+
+
+PARTS = {
+    drain.PART: Part(lambda runs, a: drain.run(runs, a.events, a.rounds, a.others, a.only), drain.figures),
+    freshness.PART: Part(
+        lambda runs, a: freshness.run(runs, a.rounds, a.seconds, a.warm, tuple(a.rates)), freshness.figures
+    ),
+    many_views.PART: Part(lambda runs, a: many_views.run(runs, a.rounds), many_views.figures),
+    recompute.PART: Part(lambda runs, a: recompute.run(runs, a.rounds, tuple(a.millions)), recompute.figures),
+    hand_off.PART: Part(lambda runs, a: hand_off.run(runs, a.rounds), hand_off.figures),
+    lookups.PART: Part(lambda runs, a: lookups.run(runs, a.rounds, a.seconds / 6, tuple(a.keys)), lookups.figures),
+    cost.PART: Part(lambda runs, a: cost.run(runs, a.rounds), cost.figures),
+}
 ROOT = Path(__file__).resolve().parents[2]
+FIGURES = ROOT / "docs" / "benchmarks.json"
 
 
 def machine() -> dict[str, Any]:
@@ -42,7 +68,7 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=PARTS, help=f"which of: {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"which of: {', '.join(PARTS)}")
     parser.add_argument("--events", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=5, help="of Tideline, what it is measured by and the best peers")
     parser.add_argument("--others", type=int, default=1, help="rounds of the other peers")
@@ -53,26 +79,17 @@ def main() -> int:
     parser.add_argument("--keys", type=int, nargs="*", default=lookups.KEYS, help="keys to look up")
     parser.add_argument("--only", nargs="*", default=(), help="contestants, by name")
     parser.add_argument("--runs", type=Path, default=ROOT / "bench-runs.jsonl", help="what was measured so far")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.json")
+    parser.add_argument("--out", type=Path, default=FIGURES)
     args = parser.parse_args()
+    if unknown := [name for name in args.parts if name not in PARTS]:
+        parser.error(f"no such part: {', '.join(unknown)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     runs = Runs(args.runs)
-    for part in args.parts:
-        if part == "drain":
-            drain.run(runs, args.events, args.rounds, args.others, args.only)
-            save(args.out, drain.figures(runs), machine(), [part])
-        if part == "freshness":
-            freshness.run(runs, args.rounds, args.seconds, args.warm, tuple(args.rates))
-            save(args.out, freshness.figures(runs), machine(), [part])
-        if part == "many-views":
-            many_views.run(runs, args.rounds)
-            save(args.out, many_views.figures(runs), machine(), [many_views.PART])
-        if part == "recompute":
-            recompute.run(runs, args.rounds, tuple(args.millions))
-            save(args.out, recompute.figures(runs), machine(), [part])
-        if part == "lookups":
-            lookups.run(runs, args.rounds, args.seconds / 6, tuple(args.keys))
-            save(args.out, lookups.figures(runs), machine(), [part])
+    for name in args.parts:
+        PARTS[name].run(runs, args)
+        save(args.out, PARTS[name].figures(runs), machine(), [name])
+    if args.out == FIGURES:
+        report.write(FIGURES.with_suffix(".md"), FIGURES)
     return 0
 
 

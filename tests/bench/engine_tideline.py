@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from cycle_parts import timed
 from deltalake import DeltaTable
 from engine import serve
 from sales import many_views, source, views
@@ -25,7 +26,7 @@ from serving_layer.reader import Reader
 from speed_layer.fold import FEW, SparkFolder
 from speed_layer.layer import SpeedLayer
 from speed_layer.stream import SpeedQuery
-from tideline import View
+from tideline import Count, View
 from tideline.apply import apply_catalog
 from tideline.catalog import collect_catalog
 from tideline.cut import Cut
@@ -90,6 +91,13 @@ def cycles(bootstrap: str, topic: str, most: int, count: int, few: int = FEW) ->
     return {"cycles": [later - sooner for sooner, later in pairwise(moments)]}
 
 
+def parts(bootstrap: str, topic: str, most: int, count: int, few: int = FEW) -> dict[str, Any]:
+    """Milliseconds of a micro-batch by part, the same otherwise; timing them takes some time too."""
+    with timed(spark) as found:
+        cycles(bootstrap, topic, most, count, few)
+        return found()
+
+
 class Installed:
     """The installation of the batch runs, from `install` on."""
 
@@ -98,14 +106,19 @@ class Installed:
     layer: BatchLayer
 
 
-def install(bootstrap: str, topic: str) -> dict[str, Any]:
-    """A home whose topic is archived from its start, with ids, so that repeats are looked for."""
+def install(bootstrap: str, topic: str, by_line: bool = False) -> dict[str, Any]:
+    """A home whose topic is archived from its start, with ids, so that repeats are looked for; where it is.
+
+    `by_line` has one view in which every event is a key of its own, instead of the three.
+    """
+    sales = source(topic, identified=True)
+    shown = [View("by_line", source=sales, key="line_id", measures={"lines": Count()})] if by_line else views(sales)
     home = Installed.home = Home(scratch / "installed").prepare()
     store = Installed.store = LmdbStore.open(home.path, create=True)
-    resolved = resolve_catalog(spark, collect_catalog(views(source(topic, identified=True)), "bench"))
+    resolved = resolve_catalog(spark, collect_catalog(shown, "bench"))
     apply_catalog(store, resolved, bootstrap, 4, home.master)
     Installed.layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap))
-    return {}
+    return {"home": str(home.path)}
 
 
 def batch(full: bool) -> dict[str, Any]:
@@ -162,6 +175,7 @@ try:
     serve(
         drain=drain,
         cycles=cycles,
+        parts=parts,
         install=install,
         batch=batch,
         plain_spark=plain_spark,

@@ -77,7 +77,7 @@ def _asked(keys: int) -> dict[str, Asked]:
 
 
 def _hundred(ids: list[str]) -> str:
-    return json.dumps({"queries": [{"view": "by_line", "key": {"line_id": id}} for id in ids]})
+    return json.dumps({"queries": [{"view": "by_line", "key": {"line_id": ids}}]})
 
 
 def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -> None:
@@ -95,13 +95,13 @@ def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -
             for count in keys:
                 produce_raw(sales.events(count - sent), "lines", stack.bootstrap)
                 sent = count
-                _settled(home, stack.bootstrap)
+                settled(home, stack.bootstrap)
                 with _serving(home) as url:
                     _measure(runs, client, home, url, count, rounds, seconds)
             sender.ask(60, do="stop")
 
 
-def _settled(home: Home, bootstrap: str) -> None:
+def settled(home: Home, bootstrap: str) -> None:
     """Returns once all lines are in a version."""
     end = Cut(log_end_offsets(bootstrap, ["lines"]))
     with Reader(home) as reader:

@@ -15,7 +15,7 @@ from tideline.runtime.broker import Broker
 from tideline.runtime.home import Home
 from tideline.runtime.topics import create_topic
 
-PART = "many views"
+PART = "many-views"
 TOPIC = "sales"
 EVENTS = 2_000  # of a micro-batch
 CYCLES = 60  # of which the first half warm up

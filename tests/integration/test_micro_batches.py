@@ -11,15 +11,13 @@ from installed import Installed
 from speed_layer.fold import FEW, SparkFolder
 from tideline.cut import Cut
 from tideline.plans import Folded
-from tideline.spark.events import kafka_options
 
 DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
 
 def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | None = None) -> list[Folded]:
     """What a folder makes of a range of the log, by default of all of it; what lies before it is committed."""
-    options = kafka_options(installed.bootstrap, [installed.topic])
-    rows = installed.spark.read.format("kafka").options(**options).load()
+    rows = installed.kafka_rows()
     folder = SparkFolder(installed.spark, installed.bootstrap, installed.home.master, few)
     ledger = installed.ledger
     folder.start(ledger)

@@ -14,7 +14,6 @@ import pytest
 from cases import count_events, encode, few_views, make_events, make_source, make_views
 from installed import Installed, wait_for
 from kafka import KafkaProducer
-from pyspark.sql import DataFrame
 
 from speed_layer.layer import Committed, SpeedLayer
 from speed_layer.mirror import GroupMirror, group_name
@@ -24,17 +23,10 @@ from tideline.errors import FenceError, GapError, TopicRecreatedError
 from tideline.runtime.groups import GroupClient
 from tideline.runtime.logs import JsonFormatter
 from tideline.runtime.topics import create_topic, delete_topic
-from tideline.spark.events import kafka_options
 
 
 def new_layer(installed: Installed) -> SpeedLayer:
     return SpeedLayer(installed.store, installed.folder())
-
-
-def kafka_rows(installed: Installed) -> DataFrame:
-    """All that the topic holds now, as a micro-batch hands it over."""
-    options = kafka_options(installed.bootstrap, [installed.topic])
-    return installed.spark.read.format("kafka").options(**options).load()
 
 
 def part_of(installed: Installed, share: float) -> Cut:
@@ -71,7 +63,7 @@ def test_it_resumes_from_the_ledgers_cut_whatever_becomes_of_its_checkpoint(inst
 def test_a_range_that_comes_again_is_skipped(applied: Installed) -> None:
     end, middle = applied.send(make_events(200, 3)), part_of(applied, 0.6)
     layer = new_layer(applied)
-    start, rows = layer.start(), kafka_rows(applied)
+    start, rows = layer.start(), applied.kafka_rows()
     layer.process(rows, start, middle)
     assert applied.ledger.committed == middle
     before = applied.look()
@@ -87,7 +79,7 @@ def test_a_range_that_leaves_a_gap_is_refused_and_named(applied: Installed) -> N
     layer = new_layer(applied)
     layer.start()
     with pytest.raises(GapError) as caught:
-        layer.process(kafka_rows(applied), middle, end)
+        layer.process(applied.kafka_rows(), middle, end)
     found = caught.value.params
     assert (found["topic"], found["expected"]) == (applied.topic, 0)
     assert found["found"] == middle.offset(applied.topic, found["partition"])
@@ -200,13 +192,13 @@ def test_a_recreated_topic_is_refused_by_both_layers(applied: Installed) -> None
     applied.send(make_events(20, 11))
     layer = new_layer(applied)
     start = layer.start()
-    layer.process(kafka_rows(applied), start, applied.log_end)
+    layer.process(applied.kafka_rows(), start, applied.log_end)
     delete_topic(applied.bootstrap, applied.topic)
     create_topic(applied.bootstrap, applied.topic, 2)
     applied.send(make_events(60, 12, first=20))
     before = applied.ledger
     with pytest.raises(TopicRecreatedError):
-        layer.process(kafka_rows(applied), applied.ledger.committed, applied.log_end)
+        layer.process(applied.kafka_rows(), applied.ledger.committed, applied.log_end)
     with pytest.raises(TopicRecreatedError):
         new_layer(applied).start()
     with pytest.raises(TopicRecreatedError):
@@ -238,8 +230,8 @@ def test_of_two_speed_layers_the_older_one_is_refused(applied: Installed) -> Non
     start = older.start()
     assert newer.start() == start
     with pytest.raises(FenceError):
-        older.process(kafka_rows(applied), start, end)
-    newer.process(kafka_rows(applied), start, end)
+        older.process(applied.kafka_rows(), start, end)
+    newer.process(applied.kafka_rows(), start, end)
     assert applied.ledger.committed == end
     assert applied.wrong() == []
 

@@ -15,6 +15,7 @@ from tideline.spark.columns import quoted
 from tideline.types import schema_text
 
 RECORD_TYPES = {
+    "_topic": "string",
     "_partition": "int",
     "_offset": "bigint",
     "_timestamp": "timestamp",
@@ -24,7 +25,9 @@ RECORD_TYPES = {
     "_value": "binary",
     "_erased": "boolean",
 }
+_HEADERS = RECORD_TYPES["_headers"]
 _RECORD_SQL = {
+    "_topic": "topic",
     "_partition": "partition",
     "_offset": "offset",
     "_timestamp": "timestamp",
@@ -58,16 +61,31 @@ def records(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
     return rows.selectExpr(*(f"{_RECORD_SQL[name]} as {name}" for name in columns))
 
 
+def stream_records(rows: DataFrame) -> DataFrame:
+    """Kafka's rows with every record column and `_topic`; headers that a record lacks are an empty array."""
+    return filled_headers(records(rows, list(_RECORD_SQL)))
+
+
+def filled_headers(rows: DataFrame) -> DataFrame:
+    """Rows whose `_headers` are an empty array instead of null.
+
+    Spark asks for an Arrow batch's size after each row, and Arrow then goes over every list since the last that is
+    not null.
+    """
+    return rows.withColumn("_headers", F.expr(f"coalesce(_headers, cast(array() as {_HEADERS}))"))
+
+
+def plain_headers(rows: DataFrame) -> DataFrame:
+    """Rows as records have them: without `_headers` rather than with an empty array, where they have that column."""
+    return rows.withColumn("_headers", F.expr("nullif(_headers, array())")) if "_headers" in rows.columns else rows
+
+
 def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> DataFrame:
     """Records with the columns of `decoded_from` as typed events with `_reason`, and the record columns in `keep`."""
     kept = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in keep)
     schema = f"{kept}, {schema_text(source.schema)}, _reason string"
-    if "_headers" not in rows.columns:
-        return rows.mapInArrow(decode_batches(source, keep), schema)
-    # Spark asks for a batch's size after each row, and Arrow then goes over every list since the last that is not null.
-    filled = rows.withColumn("_headers", F.expr(f"coalesce(_headers, cast(array() as {RECORD_TYPES['_headers']}))"))
-    events = filled.mapInArrow(decode_batches(source, keep), schema)
-    return events.withColumn("_headers", F.expr("nullif(_headers, array())")) if "_headers" in keep else events
+    filled = filled_headers(rows) if "_headers" in rows.columns else rows
+    return plain_headers(filled.mapInArrow(decode_batches(source, keep), schema))
 
 
 def identity_sql(source: SourceDefinition) -> str:

@@ -27,6 +27,8 @@ _DEFAULTS = {
     "spark.sql.codegen.cache.maxEntries": "1000",
     # A sketch in a view makes Spark aggregate in object hash maps, which fall back to sorting at 128 groups by default.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "1000000",
+    # A fold of many views is a text of megabytes, which Spark writes for a page that is not shown, query by query.
+    "spark.sql.maxPlanStringLength": "1000",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.parquet.compression.codec": "zstd",
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",

@@ -195,14 +195,17 @@ class LmdbStore:
                 before = self._decode(raw)
                 txn = LmdbTransaction(raw, self._spaces, self._slots, before)
                 yield txn
-                if txn.ledger is not before:
-                    raw.put(b"ledger", _encode(txn.ledger), db=self._meta)
+                encoded = b"" if txn.ledger is before else _encode(txn.ledger)
+                if encoded:
+                    raw.put(b"ledger", encoded, db=self._meta)
                 raw.commit()
             except BaseException:
                 raw.abort()
                 raise
-            if txn.ledger is not before and not is_commit(before, txn.ledger):
-                self._env.sync(True)
+            if encoded:
+                self._cached = encoded, txn.ledger
+                if not is_commit(before, txn.ledger):
+                    self._env.sync(True)
 
     def check(self) -> None:
         """Walks all that the ledger names. Raises StoreError STORE_DAMAGED, MissingSegmentError."""
