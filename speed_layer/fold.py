@@ -25,6 +25,7 @@ from tideline.ledger import Ledger
 from tideline.plans import Folded, Planner, SourcePlan
 from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
+from tideline.spark.arrow import collect_table, schema_of
 from tideline.spark.collect import collect
 from tideline.spark.events import decode, plain_headers
 from tideline.spark.faults import table_faults
@@ -33,7 +34,7 @@ from tideline.spark.prepared import PreparedQuery
 from tideline.spark.ranges import event_ids, range_sql
 from tideline.spark.repeats import Repeats
 
-FEW = 10_000  # records of a small micro-batch
+FEW = 100_000  # records of a small micro-batch
 _FEW_BYTES = 64 << 20
 
 
@@ -48,6 +49,7 @@ class SparkFolder:
         self.bootstrap = bootstrap
         self.master = master
         self.few = few
+        self._schema: pa.Schema | None = None  # of micro-batches
         self._bytes: float | None = None  # of a record in the last small micro-batch
         self._folds: dict[SourceDefinition, _CompiledFold] = {}
         self._recent = RecentSources(self._load)
@@ -110,12 +112,14 @@ class SparkFolder:
         count = stop.count_since(start)
         if count > self.few:
             return None
+        if self._schema is None:
+            self._schema = schema_of(rows)
         if self._bytes is None:
             self._bytes = rows.selectExpr("avg(octet_length(_value))").collect()[0][0] or 0.0
         if count * self._bytes > _FEW_BYTES:
             return None
         try:
-            table = rows.toArrow()
+            table = collect_table(rows, self._schema)
         except Exception as error:
             if "spark.driver.maxResultSize" not in str(error):
                 raise

@@ -7,9 +7,15 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from pyspark.sql import DataFrame
+from py4j.java_gateway import java_import
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.classic.dataframe import DataFrame as ClassicDataFrame
 from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+from pyspark.sql.utils import ForeachBatchFunction
 
 from speed_layer.fold import SparkFolder
 from speed_layer.layer import SpeedLayer
@@ -25,6 +31,26 @@ _AWAY = 1.0  # seconds between two attempts to reach a Kafka that is away
 _LOOK = 0.5  # seconds between two looks at the ledger's topics
 _LAST_CYCLE = 10.0  # seconds that a micro-batch may still take when the query is to end
 _CHECKPOINTS = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+
+
+class _EachMicroBatch(ForeachBatchFunction):
+    """Hands micro-batches over in the session at hand; Spark's own makes one for each, with six calls to the JVM."""
+
+    def call(self, jdf: Any, batch_id: int) -> None:
+        try:
+            self.func(ClassicDataFrame(jdf, self.session), batch_id)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+def _call_each(spark: SparkSession, writer: DataStreamWriter, each: Callable[[DataFrame, int], None]) -> None:
+    """`writer.foreachBatch(each)`."""
+    gateway: Any = spark.sparkContext._gateway
+    java_import(gateway.jvm, "org.apache.spark.sql.execution.streaming.sources.*")
+    gateway.jvm.PythonForeachBatchHelper.callForeachBatch(writer._jwrite, _EachMicroBatch(spark, each))
+    start_callbacks: Any = ensure_callback_server_started
+    start_callbacks(gateway)
 
 
 class SpeedQuery:
@@ -94,7 +120,8 @@ class SpeedQuery:
             {"startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)},
         )
         stream = stream_records(self._spark.readStream.format("kafka").options(**options).load())
-        writer = stream.writeStream.foreachBatch(each).option("checkpointLocation", str(checkpoint))
+        writer = stream.writeStream.option("checkpointLocation", str(checkpoint))
+        _call_each(self._spark, writer, each)
         with table_faults(checkpoint):
             query = writer.trigger(processingTime=self._trigger).start()
         on_start()

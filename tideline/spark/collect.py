@@ -25,21 +25,20 @@ def collect(fold: Fold, table: pa.Table) -> Folded:
 
 def log_stats(fold: Fold, table: pa.Table) -> tuple[dict[int, LogStats], dict[str, int]]:
     """The log's counts by partition, and the rejected events by view, from the rows of the log's own view."""
-    fingerprints = {planned.index: planned.view.fingerprint for planned in fold.planned}
+    fingerprints = {str(planned.index): planned.view.fingerprint for planned in fold.planned}
     log: dict[int, LogStats] = {}
     rejects: dict[str, int] = {}
-    names = ["kn0", "entry", "entry_text", "entry_number", *fold.log_slots]
-    for partition, status, reason, view, records, checksum, latest in zip(
-        *(table[n].to_pylist() for n in names), strict=True
-    ):
+    names = ["kn0", "entry", "entry_text", *fold.log_slots]
+    for partition, status, text, records, checksum, latest in zip(*(table[n].to_pylist() for n in names), strict=True):
         if status == LOG_REJECT:
-            rejects[fingerprints[view]] = rejects.get(fingerprints[view], 0) + records
+            for view in map(fingerprints.__getitem__, text.split(",")):
+                rejects[view] = rejects.get(view, 0) + records
             continue
         stats = LogStats(
             records=records,
             checksum=checksum,
             events=records if status == LOG_EVENT else 0,
-            dead={reason: records} if status == LOG_DEAD else {},
+            dead={text: records} if status == LOG_DEAD else {},
             duplicates=records if status == LOG_DUPLICATE else 0,
             max_event_time=latest,
         )

@@ -203,17 +203,22 @@ class Fold:
             }
         )
 
-    def _reject_row(self, planned: PlannedView) -> str:
+    def _reject_rows(self) -> list[str]:
+        """SQL of the row of an event that views reject: it names them all, for it is rare."""
+        if not self.planned:
+            return []
+        rejects = " or ".join(f"v{p.index} is null" for p in self.planned)
+        names = ", ".join(f"if(v{p.index} is null, '{p.index}', null)" for p in self.planned)
         row = self._row(
             {
                 "view": str(LOG_VIEW),
                 "kn0": "_partition",
                 "entry": str(LOG_REJECT),
-                "entry_number": str(planned.index),
+                "entry_text": f"concat_ws(',', {names})",
                 self.log_slots[0]: "true",
             }
         )
-        return f"if(_counts and v{planned.index} is null, {row}, null)"
+        return [f"if(_counts and ({rejects}), {row}, null)"]
 
     def aggregate(self, events: DataFrame) -> DataFrame:
         """One row for every group and its slots' results.
@@ -237,9 +242,9 @@ class Fold:
             F.expr(f"if(_reason is null, {at}, null)").alias("_at"),
             *views,
         )
-        rows = [self._log_row()]
+        rows = [self._log_row(), *self._reject_rows()]
         for planned in self.planned:
-            rows += [*self._view_rows(planned), self._reject_row(planned)]
+            rows += self._view_rows(planned)
         expanded = base.selectExpr(f"inline(array({', '.join(rows)}))").where("view is not null")
         results = [slot.aggregate(f"s{i}").alias(f"s{i}") for i, slot in enumerate(self.slots)]
         return expanded.groupBy(*self.group_columns).agg(F.sum("weight").alias("weight"), *results)

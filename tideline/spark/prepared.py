@@ -14,6 +14,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.serializers import ArrowStreamSerializer
 
+from tideline.spark.arrow import collect_table, schema_of
+
 _THRESHOLD = "spark.sql.execution.arrow.localRelationThreshold"
 
 
@@ -21,27 +23,20 @@ class PreparedQuery:
     """`query` over tables of one schema, in a single task: for rows that are few."""
 
     def __init__(self, spark: SparkSession, schema: pa.Schema, query: Callable[[DataFrame], DataFrame]) -> None:
-        self._spark = spark
+        self._context = spark.sparkContext
         self._frame = query(_parallelized(spark, schema).coalesce(1))
-        self._start = _first_partition(self._frame)
+        self._schema = schema_of(self._frame)
+        self._put_rows = getattr(_first_partition(self._frame), "values_$eq")
+        jvm: Any = spark._jvm
+        self._read_stream, self._serve = jvm.PythonSQLUtils.readArrowStreamFromFile, jvm.ArrowIteratorServer
 
     def run(self, rows: pa.Table) -> pa.Table:
         """The query's result over these rows. Raises what Spark raises."""
-        self._set(rows)
-        try:
-            return self._frame.toArrow()
-        finally:
-            self._set(rows.schema.empty_table())
-
-    def _set(self, rows: pa.Table) -> None:
-        jvm: Any = self._spark._jvm
-        batches = self._spark.sparkContext._serialize_to_jvm(
-            rows.combine_chunks().to_batches(),
-            ArrowStreamSerializer(),
-            jvm.PythonSQLUtils.readArrowStreamFromFile,
-            jvm.ArrowIteratorServer,
+        batches = self._context._serialize_to_jvm(
+            rows.combine_chunks().to_batches(), ArrowStreamSerializer(), self._read_stream, self._serve
         )
-        getattr(self._start, "values_$eq")(batches.toSeq())
+        self._put_rows(batches.toSeq())
+        return collect_table(self._frame, self._schema)
 
 
 def _parallelized(spark: SparkSession, schema: pa.Schema) -> DataFrame:
