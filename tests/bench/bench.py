@@ -88,8 +88,9 @@ def main() -> int:
     for name in args.parts:
         PARTS[name].run(runs, args)
         save(args.out, PARTS[name].figures(runs), machine(), [name])
-    if args.out == FIGURES:
-        report.write(FIGURES.with_suffix(".md"), FIGURES)
+    page = args.out.with_suffix(".md")
+    if page.exists():
+        report.write(page, args.out)
     return 0
 
 
