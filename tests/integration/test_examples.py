@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -34,9 +35,10 @@ def answers(installed: Installed, name: str, events: list[dict[str, Any]], *quer
     catalog = load_catalog(EXAMPLES / f"{name}.py")
     (source,) = (replace(source, topic=installed.topic) for source in catalog.sources.values())
     installed.apply(*(replace(view, source=source) for view in catalog.views.values()))
-    installed.send(events[::2])
+    values = [json.dumps(event).encode() for event in events]
+    installed.send(values[::2])
     installed.batch()
-    installed.send(events[1::2])
+    installed.send(values[1::2])
     with installed.speed():
         installed.wait_committed()
     with Reader(installed.home, store=installed.store) as reader:
