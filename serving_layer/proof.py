@@ -21,18 +21,23 @@ class Proof:
     """
 
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
-        text = json.dumps(make_proof(ledger, plan), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json_text(make_proof(ledger, plan))
         self._live = plan.version is None
         self._before, _, self._after = text.partition('"freshness":null')  # a quote within a text has a backslash
 
     def text(self, freshness: float | None) -> str:
         """Its JSON; `freshness` is how many seconds ago the last commit was."""
-        return f'{self._before}"freshness":{json.dumps(freshness if self._live else None)}{self._after}'
+        return f'{self._before}"freshness":{json_text(freshness if self._live else None)}{self._after}'
 
     def value(self, freshness: float | None) -> Json:
         """The same as a value."""
         found: Json = json.loads(self.text(freshness))
         return found
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON, whole numbers of any size as numbers."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def make_proof(ledger: Ledger, plan: Plan) -> Json:

@@ -107,9 +107,12 @@ class Reader:
             with self._store.snapshot() as snapshot:
                 return [self._answer(snapshot, query) for query in queries]
         deadline = time.monotonic() + max(wait.seconds for wait in waits if wait.cut)
-        with self._reaching(
-            wanted, deadline, lambda ledger: [self._plan(ledger, query) for query in queries]
-        ) as snapshot:
+
+        def check(ledger: Ledger) -> None:
+            for query in queries:
+                self._refuse_to_wait(ledger, query)
+
+        with self._reaching(wanted, deadline, check) as snapshot:
             return [self._answer(snapshot, query) for query in queries]
 
     def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:
@@ -164,11 +167,17 @@ class Reader:
             pause.wait(min(_POLL, deadline - now))
 
     def _plan(self, ledger: Ledger, query: Query) -> Plan:
-        """The query's plan at a ledger. An older version never grows: to wait for it is refused at once."""
+        """The query's plan at a ledger."""
         version = whole("version", query.version, 0)
-        plan = plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
-        wanted = patience(query).cut
-        if version is not None and wanted is not None and not (cut := ledger.find_version(version).cut).covers(wanted):
+        return plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
+
+    def _refuse_to_wait(self, ledger: Ledger, query: Query) -> None:
+        """Raises what is wrong with a query that waits: an older version never grows."""
+        plan, wanted = self._plan(ledger, query), patience(query).cut
+        if plan.version is None or wanted is None:
+            return
+        cut = ledger.find_version(plan.version).cut
+        if not cut.covers(wanted):
             raise NotReadyError(
                 "AT_LEAST_TIMEOUT",
                 hint="an older version does not grow: leave out version or at_least",
@@ -176,14 +185,13 @@ class Reader:
                 wanted=str(wanted),
                 reached=str(cut.restrict(wanted.topics())),
             )
-        return plan
 
     def _answer(self, snapshot: Snapshot, query: Query) -> Result:
         prepared = self._prepared
         if prepared is None or prepared.ledger is not snapshot.ledger:
             prepared = self._prepared = PreparedQueries(snapshot.ledger)
         if query.at_least is not None and query.version is not None:
-            self._plan(snapshot.ledger, query)
+            self._refuse_to_wait(snapshot.ledger, query)
         return prepared.get(query, self._plan).answer(snapshot, query.key, self._freshness())
 
     def _freshness(self) -> float | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from fastapi import Response
 
+from serving_layer.proof import json_text
 from serving_layer.query import bad_value
-from serving_layer.result import Result, json_text
+from serving_layer.result import Result
 from tideline.errors import EXIT_USAGE, MissingSegmentError, StoreError, TidelineError
 
 STATUS_OF_CONDITION: Mapping[str, int] = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving_layer.plan import Plan
 from serving_layer.present import Row
-from serving_layer.proof import Proof
+from serving_layer.proof import Proof, json_text
 from tideline.types import json_value
 
 if TYPE_CHECKING:
@@ -95,11 +95,6 @@ class Result:
         frame: pandas.DataFrame = self.to_arrow().to_pandas(integer_object_nulls=True)
         frame.attrs["proof"] = self.proof
         return frame
-
-
-def json_text(value: Any) -> str:
-    """Compact JSON, whole numbers of any size as numbers."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def plain(value: Any) -> Any:
