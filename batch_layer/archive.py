@@ -27,7 +27,8 @@ from tideline.points import reach
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql
 from tideline.spark.faults import table_faults
-from tideline.spark.ranges import MASTER_COLUMNS, event_ids, kafka_records, master_records
+from tideline.spark.kafka import kafka_events, kafka_records
+from tideline.spark.ranges import MASTER_COLUMNS, event_ids, master_records
 from tideline.spark.repeats import Repeats
 from tideline.spark.tables import table_schema, write_files
 
@@ -81,8 +82,8 @@ class DeltaMaster:
             return self._append(begin, end, metadata, check)
 
     def _append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
-        rows = kafka_records(self.spark, self.bootstrap, self.topic, begin, end)
-        events = _without_erased(decode(rows, self.source, MASTER_COLUMNS)).persist()
+        read = kafka_events(self.spark, self.bootstrap, self.source, begin, end, MASTER_COLUMNS)
+        events = _without_erased(read).persist()
         try:
             repeats = self._repeats_at(begin)
             flagged = repeats.flag(events) if repeats else events.withColumn("_duplicate", F.lit(False))
@@ -191,7 +192,9 @@ class DeltaMaster:
         """By key, value and time stamp."""
         if next(self.commits(), None) is None:
             return False
-        wanted = kafka_records(self.spark, self.bootstrap, self.topic, begin, end).alias("wanted").persist()
+        columns = ["_offset", "_timestamp", "_key", "_value"]
+        read = kafka_records(self.spark, self.bootstrap, self.topic, begin, end, columns)
+        wanted = read.alias("wanted").persist()
         known = self.spark.read.format("delta").load(str(self.path)).alias("known")
         same = " and ".join(f"known.{name} <=> wanted.{name}" for name in ("_key", "_value", "_timestamp"))
         found = known.join(F.broadcast(wanted), F.expr(same)).select("wanted._offset").distinct().count()

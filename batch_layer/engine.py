@@ -97,7 +97,8 @@ class SparkRange:
         """Two segments at a time."""
         if not tasks:
             return []
-        counts = self._folded.where("entry = 0").groupBy("view").count().toArrow()
+        states = self._folded.where("entry = 0") if self._fold.has_entries else self._folded
+        counts = states.groupBy("view").count().toArrow()
         rows = dict(zip(counts["view"].to_pylist(), counts["count"].to_pylist(), strict=True))
 
         def build(task: Task, number: int) -> Built:

@@ -1,23 +1,22 @@
 """Folding micro-batches with Spark: decode, find repeats, one aggregation for all views of a source.
 
-A small micro-batch is decoded here, in the driver, and its fold is planned once: to start Spark's Python workers and to
-plan a query take longer than to decode and fold it. A large one is decoded by the workers. It is the same decoder, and
-the same fold.
+A small micro-batch is read and decoded here, in the driver, and its fold is planned once: to start Spark's Python
+workers and to plan a query take longer than to decode and fold it. A large one is read and decoded by the workers. It
+is the same reader, the same decoder, and the same fold.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from speed_layer.layer import Parts
+from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
@@ -25,13 +24,13 @@ from tideline.ledger import Ledger
 from tideline.plans import Folded, Planner, SourcePlan
 from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
-from tideline.spark.arrow import collect_table, schema_of
 from tideline.spark.collect import collect
-from tideline.spark.events import decode, plain_headers
+from tideline.spark.events import plain_headers
 from tideline.spark.faults import table_faults
 from tideline.spark.fold import Fold
+from tideline.spark.kafka import kafka_events
 from tideline.spark.prepared import PreparedQuery
-from tideline.spark.ranges import event_ids, range_sql
+from tideline.spark.ranges import event_ids
 from tideline.spark.repeats import Repeats
 
 FEW = 100_000  # records of a small micro-batch
@@ -39,18 +38,14 @@ _FEW_BYTES = 64 << 20
 
 
 class SparkFolder:
-    """Compiled folds and the ids of recent events, by source. A micro-batch of up to `few` records is a small one.
-
-    Micro-batches come as `stream_records` has them.
-    """
+    """Compiled folds and the ids of recent events, by source. A micro-batch of up to `few` records is a small one."""
 
     def __init__(self, spark: SparkSession, bootstrap: str, master: Path, few: int = FEW) -> None:
         self.spark = spark
         self.bootstrap = bootstrap
         self.master = master
         self.few = few
-        self._schema: pa.Schema | None = None  # of micro-batches
-        self._bytes: float | None = None  # of a record in the last small micro-batch
+        self._small = SmallReads(bootstrap, _FEW_BYTES)
         self._folds: dict[SourceDefinition, _CompiledFold] = {}
         self._recent = RecentSources(self._load)
         self._planner = Planner()
@@ -75,79 +70,65 @@ class SparkFolder:
         return repeats
 
     @contextmanager
-    def folded(self, rows: DataFrame, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
         """Every plan of these views with its fold; what is cached is let go at the end."""
         cached: list[DataFrame] = []
         try:
             plans = self._planner.plan(ledger, views)
             self._recent.keep({plan.source for plan in plans})
-            small = self._read_small(rows, start, stop)
-            yield [(plan, self._fold(rows, small, plan, ledger, start, stop, cached)) for plan in plans]
+            folds = [self._compiled(plan) for plan in plans]
+            small = self._read_small(folds, start, stop)
+            repeats = [self._recent.find(plan.source, ledger) for plan in plans]
+            yield [
+                (plan, self._fold(fold, small[plan.source.topic], start, stop, found, cached))
+                for plan, fold, found in zip(plans, folds, repeats, strict=True)
+            ]
         finally:
             for frame in cached:
                 frame.unpersist()
 
+    def _compiled(self, plan: SourcePlan) -> _CompiledFold:
+        fold = self._folds.get(plan.source)
+        if fold is None or fold.views != plan.views:
+            fold = self._folds[plan.source] = _CompiledFold(plan.source, plan.views)
+        return fold
+
+    def _read_small(self, folds: Iterable[Fold], start: Cut, stop: Cut) -> dict[str, pa.RecordBatch | None]:
+        """The records by topic, where they are few and not too large for the driver: else None."""
+        columns: dict[str, dict[str, None]] = {}
+        for fold in folds:
+            read = columns.setdefault(fold.source.topic, {})
+            read.update(dict.fromkeys((*fold.record_columns, *decoded_from(fold.source))))
+        self._small.keep(set(columns))
+        if stop.count_since(start) > self.few:
+            return dict.fromkeys(columns)
+        return {topic: self._small.read(topic, start, stop, list(read)) for topic, read in columns.items()}
+
     def _fold(
         self,
-        rows: DataFrame,
-        small: pa.Table | None,
-        plan: SourcePlan,
-        ledger: Ledger,
+        fold: _CompiledFold,
+        small: pa.RecordBatch | None,
         start: Cut,
         stop: Cut,
-        cached: list[DataFrame],
-    ) -> Folded:
-        source = plan.source
-        fold = self._folds.get(source)
-        if fold is None or fold.views != plan.views:
-            fold = self._folds[source] = _CompiledFold(source, plan.views)
-        repeats = self._recent.find(source, ledger)
-        if small is not None:
-            wanted = _within(small, source.topic, start, stop)
-            return fold.of_few(self.spark, self._decoded_here(wanted, source, fold.record_columns, repeats))
-        return fold.of_many(self._decoded_by_workers(rows, source, start, stop, fold.record_columns, repeats, cached))
-
-    def _read_small(self, rows: DataFrame, start: Cut, stop: Cut) -> pa.Table | None:
-        """The records, where they are few and not too large for the driver: else None."""
-        count = stop.count_since(start)
-        if count > self.few:
-            return None
-        if self._schema is None:
-            self._schema = schema_of(rows)
-        if self._bytes is None:
-            self._bytes = rows.selectExpr("avg(octet_length(_value))").collect()[0][0] or 0.0
-        if count * self._bytes > _FEW_BYTES:
-            return None
-        try:
-            table = collect_table(rows, self._schema)
-        except Exception as error:
-            if "spark.driver.maxResultSize" not in str(error):
-                raise
-            self._bytes = math.inf
-            return None
-        self._bytes = table.nbytes / max(1, table.num_rows)
-        return table
-
-    def _decoded_here(
-        self, wanted: pa.RecordBatch, source: SourceDefinition, keep: Sequence[str], repeats: Repeats | None
-    ) -> pa.Table:
-        events = pa.Table.from_batches([decode_batch(source, wanted, keep)])
-        if repeats is not None:
-            return repeats.flag_table(events)
-        return events.append_column("_duplicate", pa.array(np.zeros(len(events), np.bool_)))
-
-    def _decoded_by_workers(
-        self,
-        rows: DataFrame,
-        source: SourceDefinition,
-        start: Cut,
-        stop: Cut,
-        keep: Sequence[str],
         repeats: Repeats | None,
         cached: list[DataFrame],
+    ) -> Folded:
+        if small is not None:
+            return fold.of_few(self.spark, self._decoded_here(small, fold, repeats))
+        return fold.of_many(self._decoded_by_workers(fold, start, stop, repeats, cached))
+
+    def _decoded_here(self, small: pa.RecordBatch, fold: Fold, repeats: Repeats | None) -> pa.Table:
+        events = decode_batch(fold.source, small, fold.record_columns, fold.event_columns)
+        table = pa.Table.from_batches([events])
+        if repeats is not None:
+            return repeats.flag_table(table)
+        return table.append_column("_duplicate", pa.array(np.zeros(len(table), np.bool_)))
+
+    def _decoded_by_workers(
+        self, fold: Fold, start: Cut, stop: Cut, repeats: Repeats | None, cached: list[DataFrame]
     ) -> DataFrame:
-        wanted = rows.where(f"_topic = '{source.topic}'").where(range_sql(source.topic, start, stop))
-        events = decode(wanted.select(*dict.fromkeys([*keep, *decoded_from(source)])), source, keep)
+        columns = fold.record_columns, fold.event_columns
+        events = kafka_events(self.spark, self.bootstrap, fold.source, start, stop, *columns)
         if repeats is None:
             return events.selectExpr("*", "false as _duplicate")
         cached.append(events.persist())
@@ -172,17 +153,3 @@ class _CompiledFold(Fold):
     def of_many(self, events: DataFrame) -> Folded:
         """What decoded events fold to."""
         return collect(self, self.aggregate(events).toArrow())
-
-
-def _within(records: pa.Table, topic: str, start: Cut, stop: Cut) -> pa.RecordBatch:
-    """A topic's records in [start, stop)."""
-    ends = stop.offsets(topic)
-    bounds = np.zeros((2, max(ends, default=-1) + 2), np.int64)  # nothing lies within those of the last
-    for partition, end in ends.items():
-        bounds[:, partition] = start.offset(topic, partition), end
-    places = np.minimum(records["_partition"].to_numpy(), bounds.shape[1] - 1)
-    offsets = records["_offset"].to_numpy()
-    inside = (offsets >= bounds[0, places]) & (offsets < bounds[1, places])
-    wanted = records.filter(pc.and_(pc.equal(records["_topic"], topic), pa.array(inside))).combine_chunks()
-    arrays = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in wanted.columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=wanted.schema)

@@ -32,7 +32,7 @@ Parts = list[tuple[SourcePlan, Folded]]
 
 
 class Folder(Protocol):
-    """What folds: Spark, or a simulation; `rows` is a micro-batch as it reads one."""
+    """What reads the log and folds: Spark, or a simulation."""
 
     def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
         """The ids by which Kafka knows topics now."""
@@ -46,9 +46,7 @@ class Folder(Protocol):
         """Forgets every id, and takes in those before the ledger's committed cut."""
         ...
 
-    def folded(
-        self, rows: Any, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]
-    ) -> AbstractContextManager[Parts]:
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> AbstractContextManager[Parts]:
         """The records of [start, stop) folded for these views of the open generation, source by source."""
         ...
 
@@ -110,8 +108,8 @@ class SpeedLayer:
         """Raises TopicRecreatedError where a topic is no longer the one that the ledger knows (invariant 7)."""
         ledger.check_topics(self.folder.topic_ids(topics(ledger)))
 
-    def process(self, rows: Any, begin: Cut, end: Cut) -> None:
-        """Folds and commits the part of [begin, end) that is not in the store yet; `rows` are Kafka's.
+    def process(self, begin: Cut, end: Cut) -> None:
+        """Reads, folds and commits the part of [begin, end) that is not in the store yet.
 
         Raises GapError where the range begins after the committed cut, FenceError where another speed layer took over.
         """
@@ -122,7 +120,7 @@ class SpeedLayer:
                 ledger = snapshot.ledger
             start, stop = ledger.next_range(begin, end)
             try:
-                with self.folder.folded(rows, ledger, start, stop, ledger.open.definitions) as folded:
+                with self.folder.folded(ledger, start, stop, ledger.open.definitions) as folded:
                     self.check_topics(ledger)
                     reach("speed.commit")
                     states = self._commit(ledger, start, stop, folded)
@@ -133,7 +131,7 @@ class SpeedLayer:
                 if not may_be_a_views(error):
                     raise
                 with contextlib.suppress(DefinitionSetError):
-                    self._quarantine(rows, ledger, start, stop, error)
+                    self._quarantine(ledger, start, stop, error)
                 continue
             reach("speed.done")
             self.folder.committed()
@@ -155,11 +153,11 @@ class SpeedLayer:
             txn.put_ledger(after)
         return written
 
-    def _quarantine(self, rows: Any, ledger: Ledger, start: Cut, stop: Cut, error: Exception) -> None:
+    def _quarantine(self, ledger: Ledger, start: Cut, stop: Cut, error: Exception) -> None:
         """Folds and merges view by view, writing nothing, and puts those that fail into quarantine."""
 
         def attempt(views: tuple[str, ...]) -> None:
-            with self.folder.folded(rows, ledger, start, stop, views) as folded:
+            with self.folder.folded(ledger, start, stop, views) as folded:
                 self.check_topics(ledger)
                 with contextlib.suppress(_NotWritten), self.store.write() as txn:
                     if txn.ledger.open != ledger.open:

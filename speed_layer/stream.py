@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from pyspark.sql.utils import ForeachBatchFunction
 from speed_layer.fold import SparkFolder
 from speed_layer.layer import SpeedLayer
 from speed_layer.offsets import OffsetLog
+from tideline.cut import Cut
 from tideline.errors import OutsideError, TidelineError
 from tideline.plans import topics
 from tideline.runtime.topics import KafkaFault, topic_partitions
-from tideline.spark.events import kafka_options, offsets_json, stream_records
 from tideline.spark.faults import disk_fault, table_faults
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,16 @@ def _call_each(spark: SparkSession, writer: DataStreamWriter, each: Callable[[Da
     start_callbacks(gateway)
 
 
+def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:
+    """A cut as Spark's Kafka source takes it, with every one of these partitions listed."""
+    return json.dumps({topic: {str(p): cut.offset(topic, p) for p in ids} for topic, ids in partitions.items()})
+
+
 class SpeedQuery:
-    """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut."""
+    """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut.
+
+    The query says when there is something to read, and which range; a micro-batch's records are read by the folder.
+    """
 
     def __init__(self, layer: SpeedLayer, folder: SparkFolder, scratch: Path, trigger: str, max_offsets: int) -> None:
         self._layer = layer
@@ -103,23 +112,25 @@ class SpeedQuery:
         offsets = OffsetLog(checkpoint, start)
         self._error, self._ending = None, False
 
-        def each(rows: DataFrame, batch_id: int) -> None:
+        def each(_: DataFrame, batch_id: int) -> None:
             with self._cycle:
                 if self._ending:
                     return
                 try:
-                    self._layer.process(rows, *offsets.range(batch_id))
+                    self._layer.process(*offsets.range(batch_id))
                 except BaseException as error:
                     self._error = error
                     raise
 
         partitions = topic_partitions(self._bootstrap, names)
-        options = kafka_options(
-            self._bootstrap,
-            names,
-            {"startingOffsets": offsets_json(start, partitions), "maxOffsetsPerTrigger": str(self._max_offsets)},
-        )
-        stream = stream_records(self._spark.readStream.format("kafka").options(**options).load())
+        options = {
+            "kafka.bootstrap.servers": self._bootstrap,
+            "kafka.isolation.level": "read_committed",
+            "subscribe": ",".join(names),
+            "startingOffsets": offsets_json(start, partitions),
+            "maxOffsetsPerTrigger": str(self._max_offsets),
+        }
+        stream = self._spark.readStream.format("kafka").options(**options).load()
         writer = stream.writeStream.option("checkpointLocation", str(checkpoint))
         _call_each(self._spark, writer, each)
         with table_faults(checkpoint):
@@ -145,7 +156,7 @@ class SpeedQuery:
             query.stop()
 
     def _cause(self, error: BaseException) -> BaseException:
-        if isinstance(self._error, TidelineError):
+        if isinstance(self._error, TidelineError) and not isinstance(self._error, KafkaFault):
             return self._error
         # Whatever is wrong with the log shows first as lost records.
         try:

@@ -125,21 +125,24 @@ def decoded_from(source: SourceDefinition) -> list[str]:
 
 
 def decode_batches(
-    source: SourceDefinition, keep: Sequence[str]
+    source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None = None
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A function for `mapInArrow`: from batches with the columns of `decoded_from` to the `keep` columns, those of the
-    source's schema, and `_reason`."""
+    source's schema that are in `columns` (by default all), and `_reason`."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            yield decode_batch(source, batch, keep)
+            yield decode_batch(source, batch, keep, columns)
 
     return run
 
 
-def decode_batch(source: SourceDefinition, batch: pa.RecordBatch, keep: Sequence[str]) -> pa.RecordBatch:
+def decode_batch(
+    source: SourceDefinition, batch: pa.RecordBatch, keep: Sequence[str], columns: Sequence[str] | None = None
+) -> pa.RecordBatch:
     """The same for one batch."""
     places = [batch.column(name).to_pylist() for name in decoded_from(source)[2:]]
-    columns, dead = decode_values(source, batch.column("_value"), batch.column("_timestamp"), *places)
-    names = [*keep, *(column.name for column in source.schema), "_reason"]
-    return pa.RecordBatch.from_arrays([*(batch.column(name) for name in keep), *columns, dead], names=names)
+    decoded, dead = decode_values(source, batch.column("_value"), batch.column("_timestamp"), *places)
+    found = {column.name: array for column, array in zip(source.schema, decoded, strict=True)}
+    wanted = {name: array for name, array in found.items() if columns is None or name in columns}
+    return pa.RecordBatch.from_pydict({**{name: batch.column(name) for name in keep}, **wanted, "_reason": dead})

@@ -150,6 +150,12 @@ def names_used(sqls: Iterable[str], known: Iterable[str]) -> set[str]:
     return {by_name[word] for word in words if word in by_name}
 
 
+def may_be_used(sqls: Iterable[str], known: Iterable[str]) -> set[str]:
+    """The `known` column names but for those that certainly stand in none of the expressions."""
+    text = "\n".join(sqls).upper().lower()  # two letters that Spark takes for one are one here
+    return {name for name in known if not name.isascii() or name.lower() in text}
+
+
 def normalise(sql: str) -> str:
     """The expression without differences of spelling: white space, and the case of words outside quotes."""
     return " ".join(_normal(token) for token in tokens(sql))

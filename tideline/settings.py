@@ -125,7 +125,7 @@ ROWS: tuple[Setting, ...] = (
     Setting(
         "speed.max_offsets_per_trigger",
         "integer",
-        200_000,
+        1_000_000,
         "Most offsets that a micro-batch takes from Kafka.",
     ),
     Setting(

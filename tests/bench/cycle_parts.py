@@ -70,7 +70,7 @@ def _progress(spark: SparkSession, times: Times) -> None:
     """Takes in what Spark says of the micro-batch before."""
     for query in spark.streams.active:
         progress: Any = query.lastProgress
-        if progress is not None and progress["numInputRows"]:
+        if progress is not None and "addBatch" in progress["durationMs"]:
             for name, milliseconds in progress["durationMs"].items():
                 times[SPARKS.get(name, name)].append(milliseconds)
 

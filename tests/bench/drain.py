@@ -24,7 +24,7 @@ PART = "drain"
 PARTITIONS = 4
 WARM = 200_000
 COMMIT_MS = 2_000  # of peers that commit by the clock; about a micro-batch of a backlog here
-MOST = 400_000  # offsets of a micro-batch
+MOST = 1_000_000  # offsets of a micro-batch
 TIMEOUT = 900.0
 Ask = Callable[[str, int, Path], dict[str, Any]]
 """(topic, its records, where answers go) -> the reply."""

@@ -22,7 +22,7 @@ from cases import (
     naive_answers,
 )
 from kafka import KafkaProducer
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
@@ -40,7 +40,6 @@ from tideline.runtime.home import Home
 from tideline.runtime.reading import Record, read_records
 from tideline.runtime.topics import log_end_offsets
 from tideline.source import SourceDefinition
-from tideline.spark.events import kafka_options, stream_records
 from tideline.spark.resolve import Resolved, resolve_catalog
 from tideline.stores.lmdb import LmdbStore
 
@@ -167,11 +166,6 @@ class Installed:
     @property
     def log_end(self) -> Cut:
         return Cut(log_end_offsets(self.bootstrap, [self.topic]))
-
-    def kafka_rows(self) -> DataFrame:
-        """All that the topic holds now, as a micro-batch hands it over."""
-        options = kafka_options(self.bootstrap, [self.topic])
-        return stream_records(self.spark.read.format("kafka").options(**options).load())
 
     def records(self, end: Cut | None = None) -> list[Record]:
         """Every record before `end`, by default the committed cut, as Kafka has it."""

@@ -17,15 +17,14 @@ DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
 def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | None = None) -> list[Folded]:
     """What a folder makes of a range of the log, by default of all of it; what lies before it is committed."""
-    rows = installed.kafka_rows()
     folder = SparkFolder(installed.spark, installed.bootstrap, installed.home.master, few)
     ledger = installed.ledger
     folder.start(ledger)
     start, end = begin or ledger.committed, end or installed.log_end
     if begin is not None:
-        with folder.folded(rows, ledger, ledger.committed, begin, ledger.open.definitions):
+        with folder.folded(ledger, ledger.committed, begin, ledger.open.definitions):
             folder.committed()
-    with folder.folded(rows, ledger, start, end, ledger.open.definitions) as parts:
+    with folder.folded(ledger, start, end, ledger.open.definitions) as parts:
         return [part for _, part in parts]
 
 

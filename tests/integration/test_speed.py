@@ -63,13 +63,13 @@ def test_it_resumes_from_the_ledgers_cut_whatever_becomes_of_its_checkpoint(inst
 def test_a_range_that_comes_again_is_skipped(applied: Installed) -> None:
     end, middle = applied.send(make_events(200, 3)), part_of(applied, 0.6)
     layer = new_layer(applied)
-    start, rows = layer.start(), applied.kafka_rows()
-    layer.process(rows, start, middle)
+    start = layer.start()
+    layer.process(start, middle)
     assert applied.ledger.committed == middle
     before = applied.look()
-    layer.process(rows, start, middle)
+    layer.process(start, middle)
     assert applied.look() == before
-    layer.process(rows, start, end)
+    layer.process(start, end)
     assert applied.ledger.committed == end
     assert applied.wrong() == []
 
@@ -79,7 +79,7 @@ def test_a_range_that_leaves_a_gap_is_refused_and_named(applied: Installed) -> N
     layer = new_layer(applied)
     layer.start()
     with pytest.raises(GapError) as caught:
-        layer.process(applied.kafka_rows(), middle, end)
+        layer.process(middle, end)
     found = caught.value.params
     assert (found["topic"], found["expected"]) == (applied.topic, 0)
     assert found["found"] == middle.offset(applied.topic, found["partition"])
@@ -192,13 +192,13 @@ def test_a_recreated_topic_is_refused_by_both_layers(applied: Installed) -> None
     applied.send(make_events(20, 11))
     layer = new_layer(applied)
     start = layer.start()
-    layer.process(applied.kafka_rows(), start, applied.log_end)
+    layer.process(start, applied.log_end)
     delete_topic(applied.bootstrap, applied.topic)
     create_topic(applied.bootstrap, applied.topic, 2)
     applied.send(make_events(60, 12, first=20))
     before = applied.ledger
     with pytest.raises(TopicRecreatedError):
-        layer.process(applied.kafka_rows(), applied.ledger.committed, applied.log_end)
+        layer.process(applied.ledger.committed, applied.log_end)
     with pytest.raises(TopicRecreatedError):
         new_layer(applied).start()
     with pytest.raises(TopicRecreatedError):
@@ -230,8 +230,8 @@ def test_of_two_speed_layers_the_older_one_is_refused(applied: Installed) -> Non
     start = older.start()
     assert newer.start() == start
     with pytest.raises(FenceError):
-        older.process(applied.kafka_rows(), start, end)
-    newer.process(applied.kafka_rows(), start, end)
+        older.process(start, end)
+    newer.process(start, end)
     assert applied.ledger.committed == end
     assert applied.wrong() == []
 

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from sim_log import Kafka, Message, dead, is_between, repeated
+from sim_log import Kafka, Message, dead, repeated
 from sim_views import MEANINGS
 
 from batch_layer.loading import load_segment, to_merge
@@ -110,7 +110,7 @@ def rows_between(rows: Iterable[Flagged], topic: str, begin: Cut, end: Cut) -> l
 
 
 class SimFolder:
-    """Folds micro-batches; `rows` is the range that was planned. What it remembers dies with its process."""
+    """Reads and folds micro-batches. What it remembers dies with its process."""
 
     def __init__(self, kafka: Kafka, disk: Disk) -> None:
         self.kafka = kafka
@@ -137,17 +137,14 @@ class SimFolder:
         return recent
 
     @contextmanager
-    def folded(
-        self, rows: tuple[Cut, Cut], ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]
-    ) -> Iterator[Parts]:
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
         plans = plan_sources(ledger, views)
         self._recent.keep({plan.source for plan in plans})
-        yield [(plan, self._fold(rows, plan, ledger, start, stop)) for plan in plans]
+        yield [(plan, self._fold(plan, ledger, start, stop)) for plan in plans]
 
-    def _fold(self, rows: tuple[Cut, Cut], plan: SourcePlan, ledger: Ledger, start: Cut, stop: Cut) -> Folded:
+    def _fold(self, plan: SourcePlan, ledger: Ledger, start: Cut, stop: Cut) -> Folded:
         source, topic = plan.source, plan.source.topic
-        planned = self.kafka.read(topic, *(cut.restrict([topic]) for cut in rows))
-        found = [m for m in planned if is_between(m, topic, start, stop)]
+        found = self.kafka.read(topic, start.restrict([topic]), stop.restrict([topic]))
         recent = self._recent.find(source, ledger)
         again = recent.flag(ids_of(source, found)) if recent else []
         flags = {(partition, offset) for partition, offsets in again for offset in offsets.tolist()}

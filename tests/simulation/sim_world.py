@@ -126,7 +126,7 @@ class World:
                 if end == position:
                     process.wait("speed.idle")
                     continue
-                layer.process((position, end), position, end)
+                layer.process(position, end)
                 position = end
 
     def _begin(self, process: Process, cut: Cut) -> Cut:

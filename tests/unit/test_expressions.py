@@ -14,6 +14,7 @@ from tideline.expressions import (
     ROW_FUNCTIONS,
     check_row_expression,
     expand_columns,
+    may_be_used,
     names_used,
     normalise,
     substitute,
@@ -139,6 +140,24 @@ def test_a_derived_column_may_use_those_before_it() -> None:
 def test_names_are_found_whatever_their_case_and_not_in_texts() -> None:
     sqls = ["Quantity * price", "'customer'", "upper(`country`)"]
     assert names_used(sqls, ["quantity", "Price", "customer", "Country"]) == {"quantity", "Price", "Country"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "used"),
+    [
+        ("quantity * 2", "quantity", True),
+        ("QUANTITY * 2", "Quantity", True),
+        ("`quantity` * 2", "quantity", True),
+        ("q.quantity", "quantity", True),
+        ("price * 2", "quantity", False),
+        ("price * 2", "größe", True),  # in doubt
+        ("`\u212aind` = 1", "kind", True),  # the Kelvin sign, which Spark takes for a k
+        ("`\u0131d` = 1", "id", True),  # a dotless i
+        ("`\u017fort` = 1", "sort", True),  # a long s
+    ],
+)
+def test_a_column_is_left_out_only_where_no_expression_can_mean_it(sql: str, column: str, used: bool) -> None:
+    assert (column in may_be_used([sql, "true"], [column])) == used
 
 
 def test_spelling_does_not_count_but_texts_do() -> None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from tideline.measures.base import EXACT, Measure, Part, needs_expression
@@ -36,7 +37,7 @@ class Total(Measure):
     def accepts(self, input_type: ColumnType) -> bool:
         return input_type.is_numeric and input_type.precision <= _MAX_SUM_PRECISION
 
-    @property
+    @cached_property
     def sum_type(self) -> ColumnType:
         """The type in which values are added up."""
         kind = self.resolved

@@ -56,6 +56,14 @@ class KafkaFault(OutsideError):
             "Kafka at {bootstrap} refused topic {topic}: {reason}",
             "choose another topic name or settings",
         ),
+        "RANGE_GONE": (
+            "Kafka at {bootstrap} no longer holds what is to be read of topic {topic} partition {partition}: {reason}",
+            "run tideline status, which names what is missing; tideline recover goes on without it",
+        ),
+        "READ_REFUSED": (
+            "Kafka at {bootstrap} refuses to let topic {topic} be read: {reason}",
+            "see that it exists and may be read",
+        ),
         "GROUP_REFUSED": (
             "Kafka at {bootstrap} refused the offset of {topic} partition {partition} in group {group}: {reason}",
             "let no consumer join that group, or choose another with speed.consumer_group",

@@ -28,7 +28,7 @@ def log_stats(fold: Fold, table: pa.Table) -> tuple[dict[int, LogStats], dict[st
     fingerprints = {str(planned.index): planned.view.fingerprint for planned in fold.planned}
     log: dict[int, LogStats] = {}
     rejects: dict[str, int] = {}
-    names = ["kn0", "entry", "entry_text", *fold.log_slots]
+    names = ["kn0", "bucket", "kt0", *fold.log_slots]
     for partition, status, text, records, checksum, latest in zip(*(table[n].to_pylist() for n in names), strict=True):
         if status == LOG_REJECT:
             for view in map(fingerprints.__getitem__, text.split(",")):
@@ -65,7 +65,7 @@ def _rows(planned: PlannedView, table: pa.Table) -> Iterator[Row]:
     groups = list(
         zip(zip(*keys, strict=True) if keys else ((),) * len(table), table["bucket"].to_pylist(), strict=True)
     )
-    numbers = table["entry"].to_pylist()
+    numbers = table["entry"].to_pylist() if planned.entries else []
     counted: dict[int, dict[Any, dict[Any, int]]] = {number: {} for number in planned.entries.values()}
     if counted:
         entry_columns = (table[name].to_pylist() for name in ("entry_text", "entry_number", "weight"))

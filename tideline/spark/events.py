@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tideline.cut import Cut
 from tideline.decode import decode_batches
 from tideline.source import RETRACT, SourceDefinition
 from tideline.spark.columns import quoted
@@ -26,44 +24,6 @@ RECORD_TYPES = {
     "_erased": "boolean",
 }
 _HEADERS = RECORD_TYPES["_headers"]
-_RECORD_SQL = {
-    "_topic": "topic",
-    "_partition": "partition",
-    "_offset": "offset",
-    "_timestamp": "timestamp",
-    "_hash": "xxhash64(offset, value)",
-    "_key": "key",
-    "_headers": "headers",
-    "_value": "value",
-}
-
-
-def kafka_options(bootstrap: str, topics: Sequence[str], extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Options of Spark's Kafka reader for whole records of committed transactions; a lost range is an error."""
-    return {
-        "kafka.bootstrap.servers": bootstrap,
-        "subscribe": ",".join(topics),
-        "kafka.isolation.level": "read_committed",
-        "failOnDataLoss": "true",
-        "includeHeaders": "true",
-        "kafka.max.partition.fetch.bytes": str(8 << 20),
-        **(extra or {}),
-    }
-
-
-def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:
-    """A cut as Spark's Kafka reader takes it, with every one of these partitions listed."""
-    return json.dumps({topic: {str(p): cut.offset(topic, p) for p in ids} for topic, ids in partitions.items()})
-
-
-def records(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
-    """Kafka's rows as record columns (`_partition`, `_offset`, ...); `_hash` is the checksum of offset and value."""
-    return rows.selectExpr(*(f"{_RECORD_SQL[name]} as {name}" for name in columns))
-
-
-def stream_records(rows: DataFrame) -> DataFrame:
-    """Kafka's rows with every record column and `_topic`; headers that a record lacks are an empty array."""
-    return filled_headers(records(rows, list(_RECORD_SQL)))
 
 
 def filled_headers(rows: DataFrame) -> DataFrame:
@@ -80,12 +40,23 @@ def plain_headers(rows: DataFrame) -> DataFrame:
     return rows.withColumn("_headers", F.expr("nullif(_headers, array())")) if "_headers" in rows.columns else rows
 
 
-def decode(rows: DataFrame, source: SourceDefinition, keep: Sequence[str]) -> DataFrame:
-    """Records with the columns of `decoded_from` as typed events with `_reason`, and the record columns in `keep`."""
-    kept = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in keep)
-    schema = f"{kept}, {schema_text(source.schema)}, _reason string"
+def decode(
+    rows: DataFrame, source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None = None
+) -> DataFrame:
+    """Records with the columns of `decoded_from` as typed events with `_reason`, and the record columns in `keep`.
+
+    `columns` are those of the event that are wanted, by default all.
+    """
     filled = filled_headers(rows) if "_headers" in rows.columns else rows
-    return plain_headers(filled.mapInArrow(decode_batches(source, keep), schema))
+    decoded = filled.mapInArrow(decode_batches(source, keep, columns), event_schema(source, keep, columns))
+    return plain_headers(decoded)
+
+
+def event_schema(source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None) -> str:
+    """The columns that `decode` gives, as SQL."""
+    kept = [f"{name} {RECORD_TYPES[name]}" for name in keep]
+    typed = [schema_text([column]) for column in source.schema if columns is None or column.name in columns]
+    return ", ".join([*kept, *typed, "_reason string"])
 
 
 def identity_sql(source: SourceDefinition) -> str:

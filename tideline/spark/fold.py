@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.definition import ViewDefinition
-from tideline.expressions import names_used
+from tideline.expressions import may_be_used, names_used
 from tideline.measures.base import SIGN, Entries, Part
 from tideline.source import SourceDefinition
 from tideline.spark.columns import is_text_key, key_to_slot, named_struct, try_eval, valid_text
@@ -26,6 +26,7 @@ from tideline.types import BIGINT, ColumnType
 
 LOG_VIEW = 0
 LOG_EVENT, LOG_DUPLICATE, LOG_DEAD, LOG_REJECT = 0, 1, 2, 3
+_ENTRY_TYPES = {"entry": "int", "entry_text": "string", "entry_number": "bigint"}
 _LOG_PARTS = (("records", "count", ColumnType("boolean")), ("checksum", "xor", BIGINT), ("latest", "max", BIGINT))
 
 
@@ -104,6 +105,7 @@ class Fold:
         self._by_signature: dict[Slot, list[int]] = {}
         self.log_slots = self._allocate([Slot(function, kind) for _, function, kind in _LOG_PARTS])
         self.planned = tuple(self._plan(number, view) for number, view in enumerate(views, 1))
+        self.has_entries = any(planned.entries for planned in self.planned)
 
     def _allocate(self, wanted: Sequence[Slot]) -> tuple[str, ...]:
         used: Counter[Slot] = Counter()
@@ -128,27 +130,36 @@ class Fold:
         mapped = [name for name, measure in view.measures.items() if measure.entries() is not None]
         return PlannedView(index, view, keys, by_measure, {name: number for number, name in enumerate(mapped, 1)})
 
+    def _expressions(self) -> list[str]:
+        """Every expression that the views evaluate, and the event's time."""
+        return [self.source.event_time, *(sql for p in self.planned for sql in (*p.view.row_sqls(), *p.view.key_sql))]
+
     @property
     def record_columns(self) -> list[str]:
         """The record columns that the fold reads beside the event's own."""
-        texts = [sql for p in self.planned for sql in (*p.view.row_sqls(), *p.view.key_sql)]
-        return ["_partition", "_offset", "_timestamp", "_hash", *sorted(names_used(texts, ["_key", "_headers"]))]
+        used = names_used(self._expressions(), ["_timestamp", "_key", "_headers"])
+        return ["_partition", "_offset", "_hash", *sorted(used)]
+
+    @property
+    def event_columns(self) -> list[str]:
+        """The event's columns that the fold reads or may read, and its id; the others need not leave the decoder."""
+        used = may_be_used(self._expressions(), [column.name for column in self.source.schema])
+        used |= {self.source.event_id or "", self.source.operation or ""}
+        return [column.name for column in self.source.schema if column.name in used]
 
     @property
     def group_columns(self) -> list[str]:
-        """The columns that identify a folded row."""
+        """The columns that identify a folded row; of the log's own rows `kn0` is the partition, `bucket` what became of
+        the records, and `kt0` the reason or the views that reject them."""
         keys = [f"kt{i}" for i in range(self.texts)] + [f"kn{i}" for i in range(self.numbers)]
-        return ["view", *keys, "bucket", "entry", "entry_text", "entry_number"]
+        return ["view", *keys, "bucket", *(_ENTRY_TYPES if self.has_entries else ())]
 
     def _row(self, values: Mapping[str, str]) -> str:
         """SQL of one expanded row; what is not given is null."""
         types = {
             "view": "int",
             "bucket": "bigint",
-            "entry": "int",
-            "entry_text": "string",
-            "entry_number": "bigint",
-            "weight": "bigint",
+            **({**_ENTRY_TYPES, "weight": "bigint"} if self.has_entries else {}),
             **{f"kt{i}": "string" for i in range(self.texts)},
             **{f"kn{i}": "bigint" for i in range(self.numbers)},
             **{f"s{i}": slot.input_type for i, slot in enumerate(self.slots)},
@@ -195,8 +206,8 @@ class Fold:
             {
                 "view": str(LOG_VIEW),
                 "kn0": "_partition",
-                "entry": status,
-                "entry_text": "_reason",
+                "bucket": status,
+                "kt0": "_reason",
                 records: "true",
                 checksum: "_hash",
                 latest: "if(_counts, _at, null)",
@@ -213,8 +224,8 @@ class Fold:
             {
                 "view": str(LOG_VIEW),
                 "kn0": "_partition",
-                "entry": str(LOG_REJECT),
-                "entry_text": f"concat_ws(',', {names})",
+                "bucket": str(LOG_REJECT),
+                "kt0": f"concat_ws(',', {names})",
                 self.log_slots[0]: "true",
             }
         )
@@ -247,4 +258,6 @@ class Fold:
             rows += self._view_rows(planned)
         expanded = base.selectExpr(f"inline(array({', '.join(rows)}))").where("view is not null")
         results = [slot.aggregate(f"s{i}").alias(f"s{i}") for i, slot in enumerate(self.slots)]
-        return expanded.groupBy(*self.group_columns).agg(F.sum("weight").alias("weight"), *results)
+        if self.has_entries:
+            results.append(F.sum("weight").alias("weight"))
+        return expanded.groupBy(*self.group_columns).agg(*results)

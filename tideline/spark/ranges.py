@@ -1,4 +1,4 @@
-"""Ranges of the log as DataFrames: from Kafka with explicit offsets, and from the master dataset."""
+"""Ranges of the log as DataFrames, as far as they come from the master dataset."""
 
 from __future__ import annotations
 
@@ -12,26 +12,15 @@ from tideline.cut import Cut
 from tideline.decode import decoded_from
 from tideline.held import read_held
 from tideline.source import SourceDefinition
-from tideline.spark.events import RECORD_TYPES, decode, identity_sql, kafka_options, offsets_json, records
+from tideline.spark.events import RECORD_TYPES, decode, identity_sql
+from tideline.spark.kafka import kafka_events
 from tideline.spark.tables import read_files
 
 MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_headers", "_value")
 
 
-def range_sql(topic: str, begin: Cut, end: Cut) -> str:
-    """SQL that holds for the records of [begin, end), by `_partition` and `_offset`.
-
-    The offsets are data to it, so that Spark compiles the same code for every range, and does so once.
-    """
-    count = max(end.offsets(topic), default=-1) + 1
-    starts, ends = (
-        f"array({', '.join(f'{cut.offset(topic, partition)}L' for partition in range(count))})" for cut in (begin, end)
-    )
-    return f"_offset >= get({starts}, _partition) and _offset < get({ends}, _partition)" if count else "false"
-
-
 def _rows_sql(topic: str, begin: Cut, end: Cut) -> str:
-    """The same with constants, by which Parquet knows the rows that it need not read."""
+    """SQL that holds for the records of [begin, end), with constants, by which Parquet knows what it need not read."""
     terms = [
         f"(_partition = {partition} and _offset >= {low} and _offset < {high})"
         for partition, low, high in _bounds(topic, begin, end)
@@ -52,24 +41,6 @@ def _may_hold(file: Mapping[str, Any], bounds: Sequence[tuple[int, int, int]]) -
     if first is None or last is None or least is None or most is None:
         return True
     return any(first <= partition <= last and least < high and most >= low for partition, low, high in bounds)
-
-
-def kafka_records(spark: SparkSession, bootstrap: str, topic: str, begin: Cut, end: Cut) -> DataFrame:
-    """The records of [begin, end) of a topic, read from Kafka; a range that Kafka lacks fails the job."""
-    partitions = {topic: [p for p, offset in end.offsets(topic).items() if offset > begin.offset(topic, p)]}
-    assign = str({topic: partitions[topic]}).replace("'", '"')
-    options = {k: v for k, v in kafka_options(bootstrap, [topic]).items() if k != "subscribe"}
-    rows = (
-        spark.read.format("kafka")
-        .options(
-            **options,
-            assign=assign,
-            startingOffsets=offsets_json(begin, partitions),
-            endingOffsets=offsets_json(end, partitions),
-        )
-        .load()
-    )
-    return records(rows, MASTER_COLUMNS)
 
 
 def master_records(
@@ -111,9 +82,9 @@ def event_ids(
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(known.where("_reason is null").selectExpr(*wanted))
     if not middle.advance(begin).reaches(topic, end):
-        fresh = kafka_records(spark, bootstrap, topic, middle.advance(begin), end)
-        slim = fresh.select("_partition", "_offset", *decoded_from(source))
-        frames.append(decode(slim, source, ["_partition", "_offset"]).where("_reason is null").selectExpr(*wanted))
+        start, named = middle.advance(begin), [name for name in (source.event_id, source.operation) if name]
+        events = kafka_events(spark, bootstrap, source, start, end, ["_partition", "_offset"], named)
+        frames.append(events.where("_reason is null").selectExpr(*wanted))
     if not frames:
         empty = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in ("_partition", "_offset"))
         return spark.createDataFrame([], f"{empty}, id binary")

@@ -15,15 +15,19 @@ from tideline.identity import identities
 from tideline.source import SourceDefinition
 from tideline.spark.events import identity_sql
 
+_NO_HASHES = np.empty((0, 2), np.uint64)
+
 
 def ids_by_partition(table: pa.Table) -> Iterator[Ids]:
     """(partition, ascending offsets, hashes of shape (n, 2)) of a table of `_partition`, `_offset` and 16-byte `id`."""
-    ordered = table.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
-    for partition in pc.unique(ordered["_partition"]).to_pylist():
-        part = ordered.filter(pc.equal(ordered["_partition"], partition))
-        offsets = part["_offset"].to_numpy().astype(np.int64)
-        joined = pc.binary_join(pa.array([part["id"].to_pylist()], pa.list_(pa.binary())), b"")[0].as_buffer()
-        yield partition, offsets, np.frombuffer(joined, np.uint64).reshape(-1, 2)
+    partitions, offsets = table["_partition"].to_numpy(), table["_offset"].to_numpy().astype(np.int64)
+    ids = table["id"].cast(pa.binary(16)).combine_chunks()
+    data = ids.buffers()[1]
+    hashes = np.frombuffer(data, np.uint64, 2 * len(ids), 16 * ids.offset).reshape(-1, 2) if data else _NO_HASHES
+    for partition in np.unique(partitions):
+        places = np.flatnonzero(partitions == partition)
+        places = places[np.argsort(offsets[places], kind="stable")]
+        yield int(partition), offsets[places], hashes[places]
 
 
 class Repeats:

@@ -56,12 +56,13 @@ def segment_rows(folded: DataFrame, planned: PlannedView) -> DataFrame:
             state = F.expr(f"cast(map_from_entries(collect_list({pair})) as {entries_type(entries)})")
         else:
             parts = zip(measure.parts(), planned.part_slots[name], strict=True)
-            fields = ", ".join(
-                f"'{p.name}', cast(first(if(entry = 0, {slot}, null), true) as {part_type(p)})" for p, slot in parts
-            )
+            one = "first(if(entry = 0, {0}, null), true)" if planned.entries else "{0}"
+            fields = ", ".join(f"'{p.name}', cast({one.format(slot)} as {part_type(p)})" for p, slot in parts)
             state = F.expr(f"named_struct({fields})")
         columns.append(state.alias(name))
-    rows = folded.where(f"view = {planned.index}").groupBy(*group).agg(*columns)
+    rows = folded.where(f"view = {planned.index}")
+    # Without entries each row is a group of its own already.
+    rows = rows.groupBy(*group).agg(*columns) if planned.entries else rows.select(*group, *columns)
     keys = [
         F.expr(slot_to_key(column, slot)).alias(column.name)
         for column, slot in zip(view.key, planned.key_slots, strict=True)

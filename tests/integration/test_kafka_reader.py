@@ -1,0 +1,174 @@
+"""The log as both layers read it: every record of a range, once, however it is asked for."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import Producer
+from installed import wait_for
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+
+from tideline.cut import Cut
+from tideline.kafka_reader import KafkaReader
+from tideline.runtime.ports import free_port
+from tideline.runtime.topics import KafkaFault, create_topic, log_end_offsets, log_start_offsets
+from tideline.spark.kafka import kafka_records, pieces_of
+from tideline.spark.ranges import MASTER_COLUMNS
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PARTITIONS = 3
+SPARK_SQL = ("partition", "offset", "timestamp", "xxhash64(offset, value)", "key", "headers", "value")
+_OWN_TIMES = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def topic(kafka: str, topic_name: str) -> str:
+    create_topic(kafka, topic_name, PARTITIONS, _OWN_TIMES)
+    return topic_name
+
+
+def send(kafka: str, topic: str, count: int, compression: str = "none") -> None:
+    """Records of many kinds."""
+    producer = Producer({"bootstrap.servers": kafka, "compression.type": compression})
+    dice = random.Random(count)
+    for number in range(count):
+        value = [b'{"id":%d}' % number, b"", None, bytes(range(256)), b"x" * dice.randrange(3000)][dice.randrange(5)]
+        headers = [[], [("trace", b"\x00\xff"), ("trace", b"")], [("größe", None)]][dice.randrange(3)]
+        key, at = [None, b"", b"k%d" % number][dice.randrange(3)], 1 + dice.randrange(1_700_000_000_000)
+        producer.produce(topic, value, key, dice.randrange(PARTITIONS), timestamp=at, headers=headers)
+    assert producer.flush(30) == 0
+
+
+def transaction(kafka: str, topic: str, name: str, commit: bool) -> None:
+    before = ends(kafka, topic)
+    producer = KafkaProducer(bootstrap_servers=kafka, transactional_id=f"{topic}-{name}")
+    producer.init_transactions()
+    producer.begin_transaction()
+    for partition in range(PARTITIONS):
+        producer.send(topic, b"in a transaction", partition=partition)
+    producer.flush(30)
+    if commit:
+        producer.commit_transaction()
+    else:
+        producer.abort_transaction()
+    producer.close(timeout=5)
+    wait_for(lambda: all(end > before[p] + 1 for p, end in ends(kafka, topic).items()), "the marker is written")
+
+
+def ends(kafka: str, topic: str) -> dict[int, int]:
+    return log_end_offsets(kafka, [topic])[topic]
+
+
+def rows_of(table: pa.Table) -> Rows:
+    return sorted(tuple(row.values()) for row in table.to_pylist())
+
+
+def read(reader: KafkaReader, end: dict[int, int], **options: Any) -> Rows:
+    batches = list(reader.read(end, MASTER_COLUMNS, **options))
+    return rows_of(pa.Table.from_batches(batches)) if batches else []
+
+
+def all_of(kafka: str, topic: str) -> Rows:
+    with KafkaReader(kafka, topic, dict.fromkeys(range(PARTITIONS), 0)) as reader:
+        return read(reader, ends(kafka, topic))
+
+
+def test_records_are_those_that_sparks_own_reader_sees(spark: SparkSession, kafka: str, topic: str) -> None:
+    send(kafka, topic, 300)
+    transaction(kafka, topic, "a", commit=True)
+    send(kafka, topic, 100, "gzip")
+    transaction(kafka, topic, "b", commit=False)
+    send(kafka, topic, 101, "zstd")
+    producer = KafkaProducer(bootstrap_servers=kafka, max_request_size=16 << 20)
+    producer.send(topic, b"y" * (12 << 20), partition=1)
+    producer.close(timeout=30)
+    transaction(kafka, topic, "c", commit=False)  # the range ends in offsets without records
+    options = {"kafka.isolation.level": "read_committed", "includeHeaders": "true", "subscribe": topic}
+    rows = spark.read.format("kafka").options(**options).option("kafka.bootstrap.servers", kafka).load()
+    names = [f"{sql} as {name}" for sql, name in zip(SPARK_SQL, MASTER_COLUMNS, strict=True)]
+    expected = rows_of(rows.selectExpr(*names).toArrow())
+    found = [(*row[:5], row[5] or None, row[6]) for row in all_of(kafka, topic)]
+    assert found == expected
+    assert len(found) == 300 + 100 + 101 + 1 + PARTITIONS
+    end = Cut(log_end_offsets(kafka, [topic]))
+    assert rows_of(kafka_records(spark, kafka, topic, Cut(), end, MASTER_COLUMNS).toArrow()) == expected
+
+
+@pytest.mark.parametrize("ahead", [0, 40, 1_000_000])
+def test_reading_on_piece_by_piece_leaves_nothing_out(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Also where partitions are so far ahead of others that what is held of them is let go."""
+    monkeypatch.setattr("tideline.kafka_reader._MOST_AHEAD", ahead)
+    send(kafka, topic, 400)
+    transaction(kafka, topic, "a", commit=False)
+    last, dice = ends(kafka, topic), random.Random(ahead)
+    place, found, reader, readers = dict.fromkeys(last, 0), [], None, 0
+    while place != last:
+        if reader is None or not reader.stands_at(place):
+            if reader is not None:
+                reader.close()
+            reader, readers = KafkaReader(kafka, topic, place), readers + 1
+        place = {partition: min(end, place[partition] + dice.randrange(40)) for partition, end in last.items()}
+        found += read(reader, place, block=7)
+    if reader is not None:
+        reader.close()
+    assert sorted(found) == all_of(kafka, topic)
+    assert len(found) == 400
+    assert (readers == 1) == (ahead == 1_000_000)
+
+
+def test_a_read_that_was_broken_off_is_not_gone_on_from(kafka: str, topic: str) -> None:
+    send(kafka, topic, 60)
+    begin, end = dict.fromkeys(range(PARTITIONS), 0), ends(kafka, topic)
+    with KafkaReader(kafka, topic, begin) as reader:
+        assert reader.stands_at(begin)
+        next(reader.read(end, ["_offset"], block=5))
+        assert not reader.stands_at(begin)
+        assert not reader.stands_at(end)
+
+
+def test_a_reader_waits_for_records_to_come(kafka: str, topic: str) -> None:
+    with KafkaReader(kafka, topic, {0: 0}) as reader:
+        assert read(reader, {0: 0}) == []
+        for number in range(1, 4):
+            producer = KafkaProducer(bootstrap_servers=kafka)
+            producer.send(topic, b"%d" % number, partition=0)
+            producer.close(timeout=10)
+            ((_, _, _, _, _, _, value),) = read(reader, {0: number})
+            assert value == b"%d" % number
+
+
+def test_what_kafka_let_go_is_an_error_that_names_it(kafka: str, topic: str) -> None:
+    send(kafka, topic, 90)
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.delete_records({TopicPartition(topic, 1): 5})
+    admin.close()
+    wait_for(lambda: log_start_offsets(kafka, [topic])[topic][1] == 5, "they are gone")
+    with KafkaReader(kafka, topic, {0: 0, 1: 3}) as reader, pytest.raises(KafkaFault) as caught:
+        read(reader, {0: 5, 1: 9})
+    assert caught.value.condition == "RANGE_GONE"
+    assert (caught.value.params["topic"], caught.value.params["partition"]) == (topic, 1)
+
+
+def test_a_kafka_that_is_away_is_said_in_time() -> None:
+    port = free_port("127.0.0.1")
+    with KafkaReader(f"127.0.0.1:{port}", "t", {0: 0}, patience=1) as reader, pytest.raises(KafkaFault) as caught:
+        read(reader, {0: 1})
+    assert caught.value.condition == "KAFKA_UNREACHABLE"
+
+
+@pytest.mark.parametrize("sizes", [{0: 100, 1: 100, 2: 100, 3: 100}, {0: 1000, 1: 3}, {0: 7}, {0: 0, 1: 1}, {0: 0}, {}])
+def test_pieces_are_of_a_size_and_cover_the_range(sizes: dict[int, int]) -> None:
+    begin, end = Cut({"t": dict.fromkeys(sizes, 50)}), Cut({"t": {p: 50 + size for p, size in sizes.items()}})
+    pieces = pieces_of("t", begin, end, 4)
+    covered = [(p, offset) for p, first, after in pieces for offset in range(first, after)]
+    assert sorted(covered) == [(p, 50 + place) for p, size in sizes.items() for place in range(size)]
+    assert all(after - first <= -(-sum(sizes.values()) // 4) for _, first, after in pieces)
+    assert len(pieces) <= 4 + len(sizes)

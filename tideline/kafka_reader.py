@@ -1,0 +1,192 @@
+"""Reading the log: ranges of a topic's partitions from Kafka as Arrow batches of record columns.
+
+Both layers read through it, in the driver and in Spark's Python workers, where the decoder is; records do not pass
+through a JVM before. A range is complete when every offset in it is accounted for: by a record, or by a later one, or
+by Kafka's word that what it shows ends beyond it (aborted transactions and markers leave offsets without records).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from struct import Struct
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+from xxhash import xxh64_intdigest
+
+from tideline.runtime.topics import KafkaFault
+
+PATIENCE = 30.0  # seconds without a word from Kafka
+BLOCK = 10_000  # records of a batch
+_MOST_AHEAD = 200_000  # records that are held for a later read
+_WAIT = 0.5  # seconds of a poll
+_SEED = 42  # Spark's for xxhash64
+_CONFIG: Mapping[str, Any] = {
+    "group.id": "tideline-reader",  # asked for by the client; it neither joins the group nor commits to it
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "check.crcs": True,
+    "enable.partition.eof": True,
+    "enable.metrics.push": False,
+    "allow.auto.create.topics": False,
+    "fetch.message.max.bytes": 8 << 20,
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 32 << 10,
+    "reconnect.backoff.max.ms": 1000,
+    "log_level": 0,
+}
+_PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
+_GONE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+Message = Any  # a confluent_kafka.Message: its declared types allow for messages without a place
+Offsets = Mapping[int, int]
+"""{partition: offset}"""
+
+
+class KafkaReader:
+    """Reads some partitions of a topic on from `begin`. For one thread; it fetches ahead between two reads.
+
+    Raises KafkaFault: KAFKA_UNREACHABLE after `patience` seconds without a word, RANGE_GONE where Kafka no longer holds
+    what is asked for, READ_REFUSED.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, begin: Offsets, patience: float = PATIENCE) -> None:
+        self.bootstrap = bootstrap
+        self.topic = topic
+        self._patience = patience
+        self._next = dict(begin)  # what is to be handed over
+        self._known = dict(begin)  # what comes from Kafka
+        self._held: dict[int, list[Message]] = {partition: [] for partition in begin}
+        self._fetched = set(begin)  # the partitions that are not too far ahead
+        self._reason = "no record came"
+        self._consumer = Consumer({**_CONFIG, "bootstrap.servers": bootstrap, "error_cb": self._note})
+        self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in begin.items()])
+
+    def stands_at(self, begin: Offsets) -> bool:
+        """Whether it can read on from here."""
+        return self._fetched == set(self._known) and all(
+            self._next.get(partition) == offset for partition, offset in begin.items()
+        )
+
+    def read(self, end: Offsets, columns: Sequence[str], block: int = BLOCK) -> Iterator[pa.RecordBatch]:
+        """The records up to `end`, with these record columns, in batches of about `block`; in order by partition."""
+        for partition in end:
+            self._next.pop(partition, None)  # until all of it has been handed over
+        found = [message for partition in end for message in self._take_held(partition, end[partition])]
+        heard = time.monotonic()
+        while True:
+            lacking = [partition for partition, offset in end.items() if self._known[partition] < offset]
+            if len(found) >= block or (found and not lacking):
+                yield record_batch(found, columns)
+                found = []
+            if not lacking:
+                break
+            messages = self._consumer.consume(block, 0) or self._consumer.consume(1, _WAIT)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._patience:
+                raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=self.bootstrap, reason=self._reason)
+            found += self._within(messages, end)
+            self._limit_held(end)
+        self._next.update(end)
+
+    def _take_held(self, partition: int, end: int) -> list[Message]:
+        held = self._held[partition]
+        count = sum(message.offset() < end for message in held)
+        self._held[partition] = held[count:]
+        return held[:count]
+
+    def _within(self, messages: Iterable[Message], end: Offsets) -> Iterator[Message]:
+        """The records before `end`; those behind it are held."""
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._take_error(message, error)
+                continue
+            partition, offset = message.partition(), message.offset()
+            self._known[partition] = offset + 1
+            if offset < end.get(partition, 0):
+                yield message
+            else:
+                self._held[partition].append(message)
+
+    def _take_error(self, message: Message, error: KafkaError) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            partition = message.partition()
+            self._known[partition] = max(self._known[partition], message.offset())
+        elif error.code() in _GONE:
+            raise KafkaFault(
+                "RANGE_GONE", bootstrap=self.bootstrap, topic=self.topic, partition=message.partition(), reason=error
+            )
+        elif error.code() in _PASSING or error.retriable():
+            self._note(error)
+        else:
+            raise KafkaFault("READ_REFUSED", bootstrap=self.bootstrap, topic=self.topic, reason=error.str())
+
+    def _limit_held(self, end: Offsets) -> None:
+        """Fetches no more of partitions that are far ahead of others; a later read cannot go on from here then."""
+        if sum(map(len, self._held.values())) <= _MOST_AHEAD:
+            return
+        ahead = {partition for partition, known in self._known.items() if known >= end.get(partition, 0)}
+        leaving = [TopicPartition(self.topic, partition) for partition in ahead & self._fetched]
+        if leaving:
+            self._consumer.incremental_unassign(leaving)
+        self._fetched -= ahead
+        self._held.update((partition, []) for partition in ahead)
+
+    def _note(self, error: KafkaError) -> None:
+        self._reason = error.str()
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._consumer.close()
+
+    def __enter__(self) -> KafkaReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+_HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+_PACKED = Struct("<q").pack
+
+
+def record_batch(messages: Sequence[Message], columns: Sequence[str]) -> pa.RecordBatch:
+    """Records as Arrow columns: what `RECORD_TYPES` says, headers that a record lacks as an empty list."""
+    return pa.RecordBatch.from_pydict({name: _COLUMNS[name](messages) for name in columns})
+
+
+def _hashes(messages: Sequence[Message]) -> pa.Array:
+    """Spark's `xxhash64(offset, value)`, which passes over a value that is null."""
+    found = np.empty(len(messages), np.uint64)
+    for place, message in enumerate(messages):
+        value, of_offset = message.value(), xxh64_intdigest(_PACKED(message.offset()), _SEED)
+        found[place] = of_offset if value is None else xxh64_intdigest(value, of_offset)
+    return pa.array(found.view(np.int64))
+
+
+def _times(messages: Sequence[Message]) -> pa.Array:
+    milliseconds = np.array([message.timestamp()[1] for message in messages], np.int64)
+    return pa.array(milliseconds * 1000).cast(pa.timestamp("us", "UTC"))
+
+
+def _headers(messages: Sequence[Message]) -> pa.Array:
+    rows = [[{"key": key, "value": value} for key, value in message.headers() or ()] for message in messages]
+    return pa.array(rows, _HEADERS)
+
+
+_COLUMNS: Mapping[str, Any] = {
+    "_partition": lambda messages: pa.array([message.partition() for message in messages], pa.int32()),
+    "_offset": lambda messages: pa.array([message.offset() for message in messages], pa.int64()),
+    "_timestamp": _times,
+    "_hash": _hashes,
+    "_key": lambda messages: pa.array([message.key() for message in messages], pa.binary()),
+    "_headers": _headers,
+    "_value": lambda messages: pa.array([message.value() for message in messages], pa.binary()),
+}

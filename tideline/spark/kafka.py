@@ -1,0 +1,86 @@
+"""Ranges of Kafka's log as DataFrames: each task reads a piece of one partition, and decodes it where it reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from tideline.cut import Cut
+from tideline.decode import decode_batch, decoded_from
+from tideline.kafka_reader import KafkaReader
+from tideline.source import SourceDefinition
+from tideline.spark.events import RECORD_TYPES, event_schema, plain_headers
+
+_PIECES = 2  # of the log for each core, where partitions are not of a size
+Piece = tuple[int, int, int]
+"""A partition, its first offset, the one after its last."""
+
+
+def kafka_records(
+    spark: SparkSession, bootstrap: str, topic: str, begin: Cut, end: Cut, columns: Sequence[str]
+) -> DataFrame:
+    """The record columns of [begin, end) of a topic. A range that Kafka lacks fails the job."""
+    schema = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in columns)
+    return _read(spark, bootstrap, topic, begin, end, columns, lambda records: records, schema)
+
+
+def kafka_events(
+    spark: SparkSession,
+    bootstrap: str,
+    source: SourceDefinition,
+    begin: Cut,
+    end: Cut,
+    keep: Sequence[str],
+    columns: Sequence[str] | None = None,
+) -> DataFrame:
+    """[begin, end) of a source's topic as `decode` makes it of records."""
+    read = list(dict.fromkeys([*keep, *decoded_from(source)]))
+    schema = event_schema(source, keep, columns)
+    return _read(
+        spark,
+        bootstrap,
+        source.topic,
+        begin,
+        end,
+        read,
+        lambda records: decode_batch(source, records, keep, columns),
+        schema,
+    )
+
+
+def _read(
+    spark: SparkSession,
+    bootstrap: str,
+    topic: str,
+    begin: Cut,
+    end: Cut,
+    columns: Sequence[str],
+    then: Callable[[pa.RecordBatch], pa.RecordBatch],
+    schema: str,
+) -> DataFrame:
+    pieces = pieces_of(topic, begin, end, _PIECES * spark.sparkContext.defaultParallelism)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column("id").to_pylist():
+                partition, first, after = pieces[number]
+                with KafkaReader(bootstrap, topic, {partition: first}) as reader:
+                    yield from map(then, reader.read({partition: after}, columns))
+
+    numbers = spark.range(0, len(pieces), 1, max(1, len(pieces)))
+    return plain_headers(numbers.mapInArrow(run, schema))
+
+
+def pieces_of(topic: str, begin: Cut, end: Cut, wanted: int) -> list[Piece]:
+    """[begin, end) of a topic in about as many pieces as wanted, of a size; at least one for each partition."""
+    ranges = [(p, first, after) for p, after in end.offsets(topic).items() if (first := begin.offset(topic, p)) < after]
+    most = -(-sum(after - first for _, first, after in ranges) // wanted)
+    pieces = []
+    for partition, first, after in ranges:
+        count = -(-(after - first) // most)
+        edges = [first + (after - first) * number // count for number in range(count + 1)]
+        pieces += [(partition, low, high) for low, high in pairwise(edges)]
+    return pieces
