@@ -1,7 +1,7 @@
 """How fast Tideline is beside what a user would pick instead: `scripts/bench [PART ...]`.
 
-Each part is measured in one run, contestants in turn; in `drain` every answer is checked before its time counts, in the
-others not yet. What was measured is kept, so that a part that was broken off goes on.
+Each part is measured in one run, contestants in turn; in `drain` and `workloads` every answer is checked before its
+time counts, in the others not yet. What was measured is kept, so that a part that was broken off goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import lookups
 import many_views
 import recompute
 import report
+import workloads
 from figures import Figure, Runs, save
 
 
@@ -47,6 +48,7 @@ PARTS = {
     hand_off.PART: Part(lambda runs, a: hand_off.run(runs, a.rounds), hand_off.figures),
     lookups.PART: Part(lambda runs, a: lookups.run(runs, a.rounds, a.seconds / 6, tuple(a.keys)), lookups.figures),
     cost.PART: Part(lambda runs, a: cost.run(runs, a.rounds), cost.figures),
+    workloads.PART: Part(lambda runs, a: workloads.run(runs, a.events // 2, a.rounds), workloads.figures),
 }
 ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "docs" / "benchmarks.json"

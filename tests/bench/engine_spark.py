@@ -48,7 +48,7 @@ def read(bootstrap: str, topic: str) -> dict[str, Any]:
     return {"seconds": time.monotonic() - began}
 
 
-def _events(bootstrap: str, topic: str, most: int) -> DataFrame:
+def _events(bootstrap: str, topic: str, most: int, schema: str = SCHEMA) -> DataFrame:
     rows = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", bootstrap)
@@ -57,11 +57,12 @@ def _events(bootstrap: str, topic: str, most: int) -> DataFrame:
         .option("maxOffsetsPerTrigger", most)
         .load()
     )
-    return rows.select(F.from_json(F.col("value").cast("string"), SCHEMA).alias("e")).select("e.*")
+    return rows.select(F.from_json(F.col("value").cast("string"), schema).alias("e")).select("e.*")
 
 
-def _drain(frames: dict[str, DataFrame], answers: str) -> dict[str, Any]:
-    """Runs the frames to the topic's end; each micro-batch hands its changed rows over, of which the last count."""
+def _run(frames: dict[str, DataFrame]) -> tuple[float, dict[str, dict[str, dict[str, Any]]]]:
+    """Runs the frames to the topic's end: the seconds, and of each the last row by `key`, for each micro-batch hands
+    its changed rows over."""
     folder = Path(tempfile.mkdtemp(prefix="tideline-bench-"))
     changed: dict[str, list[pa.Table]] = {name: [] for name in frames}
     began = time.monotonic()
@@ -77,16 +78,62 @@ def _drain(frames: dict[str, DataFrame], answers: str) -> dict[str, Any]:
         query.awaitTermination()
     seconds = time.monotonic() - began
     shutil.rmtree(folder)
+    found = {
+        name: {(row.get("view"), row["key"]): row for row in pa.concat_tables(tables).to_pylist()}
+        for name, tables in changed.items()
+    }
+    return seconds, found
+
+
+def _drain(frames: dict[str, DataFrame], answers: str) -> dict[str, Any]:
+    seconds, rows = _run(frames)
     found: dict[str, dict[str, list[Any]]] = {"by_product": {}, "by_customer": {}, "by_hour": {}}
-    for name, tables in changed.items():
-        for row in pa.concat_tables(tables).to_pylist():
-            view = row.get("view") or name
+    for name, by_key in rows.items():
+        for (view, key), row in by_key.items():
             values = [row["lines"], row["quantity"], row.get("largest")]
-            found[view][row["key"]] = values[: 2 if view == "by_customer" else 3]
+            found[view or name][key] = values[: 2 if (view or name) == "by_customer" else 3]
     Path(answers).write_text(json.dumps(found), "utf-8")
     return {"seconds": seconds}
 
 
+def workload(bootstrap: str, topic: str, answers: str, most: int, example: str, view: str) -> dict[str, Any]:
+    """A published query, as `published.py` writes its answers."""
+    events = _events(bootstrap, topic, most, PUBLISHED_SCHEMAS[example])
+    count = F.count("*").alias("n")
+    if view == "q17":
+        ranges = [F.count_if(F.expr(f"price >= {low} and price < {high}")) for low, high in RANGES]
+        names = [one.alias(f"rank{number}") for number, one in enumerate(ranges)]
+        key = F.expr("concat(auction, ' ', date_format(dateTime, 'yyyy-MM-dd'))").alias("key")
+        frame = events.groupBy(key).agg(count, *names, F.min("price"), F.max("price"), F.sum("price"))
+    elif view == "q5":
+        frame = events.groupBy(F.window("dateTime", "10 seconds", "2 seconds").alias("w"), "auction").agg(count)
+        start = F.expr("date_format(w.start, \"yyyy-MM-dd'T'HH:mm:ss\")")
+        frame = frame.select(F.concat(start, F.lit(" "), "auction").alias("key"), "n")
+    else:
+        views = events.where("event_type = 'view'").withColumn("campaign", F.expr("cast(ad_id / 10 as int)"))
+        start = F.expr("date_format(window(event_time, '10 seconds').start, \"yyyy-MM-dd'T'HH:mm:ss\")")
+        frame = views.groupBy(F.concat("campaign", F.lit(" "), start).alias("key")).agg(count)
+    seconds, rows = _run({view: frame})
+    began = time.monotonic()
+    found: dict[str, list[Any]] = {}
+    for (_, key), row in rows[view].items():
+        if view == "q5":
+            start = key.partition(" ")[0]
+            found[start] = [max(row["n"], *found.get(start, [0]))]
+        else:
+            found[key] = [value for name, value in row.items() if name != "key"]
+    seconds += time.monotonic() - began
+    Path(answers).write_text(json.dumps({view: found}), "utf-8")
+    return {"seconds": seconds}
+
+
+PUBLISHED_SCHEMAS = {
+    "nexmark": "auction bigint, bidder bigint, price bigint, channel string, url string, dateTime timestamp, "
+    "extra string",
+    "ysb": "user_id string, page_id string, ad_id int, ad_type string, event_type string, event_time timestamp, "
+    "ip_address string",
+}
+RANGES = ((0, 10_000), (10_000, 1_000_000), (1_000_000, 1 << 62))
 _HOUR = "concat(country, ' ', date_format(sold_at, \"yyyy-MM-dd'T'HH\"))"
 
 
@@ -135,6 +182,6 @@ def upsert(bootstrap: str, topic: str, store: str) -> dict[str, Any]:
 
 
 try:
-    serve(read=read, drain=drain, drain_together=drain_together, upsert=upsert)
+    serve(read=read, workload=workload, drain=drain, drain_together=drain_together, upsert=upsert)
 finally:
     spark.stop()

@@ -1,4 +1,5 @@
-"""Part 5, lookups over HTTP while 5,000 events a second flow in, in turn with a bare route of the same server."""
+"""Part 5, lookups over HTTP while 5,000 events a second flow in, in turn with a bare route of the same server and with
+Feast's feature server."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from typing import Any
 from contestants import HERE, Contestant, wait
 from figures import Figure, Runs
 from freshness import PARTITIONS
+from peer_environments import PeerMissing, peer_python
 from sales import SCHEMA, Sales
 
 from serving_layer.query import Query
@@ -71,9 +73,14 @@ def _asked(keys: int) -> dict[str, Asked]:
     return {
         "bare": [("/bare", "")],
         "one key": [(f"/v1/views/by_line/rows?line_id={id}", "") for id in drawn],
+        "feast": [("/get-online-features", _of_feast(id)) for id in drawn],
         "a hundred keys": [("/v1/query", _hundred(dice.sample(drawn, 100))) for _ in range(50)],
         "a day of minutes": [(f"/v1/views/by_minute/rows?country={c}&{day}", "") for c in ("France", "Spain")],
     }
+
+
+def _of_feast(id: str) -> str:
+    return json.dumps({"features": ["by_line:lines", "by_line:quantity"], "entities": {"line_id": [id]}})
 
 
 def _hundred(ids: list[str]) -> str:
@@ -96,9 +103,24 @@ def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -
                 produce_raw(sales.events(count - sent), "lines", stack.bootstrap)
                 sent = count
                 settled(home, stack.bootstrap)
-                with _serving(home) as url:
-                    _measure(runs, client, home, url, count, rounds, seconds)
+                with _serving(home) as url, _feast(runs, count) as feast:
+                    _measure(runs, client, home, {"": url, "feast": feast}, count, rounds, seconds)
             sender.ask(60, do="stop")
+
+
+@contextlib.contextmanager
+def _feast(runs: Runs, count: int) -> Iterator[str | None]:
+    """Where Feast answers, with as many keys; None where it cannot be had, or takes too long to fill."""
+    if count != KEYS[0]:
+        yield None
+        return
+    try:
+        with Contestant("peers/engine_feast.py", peer_python("feast")) as feast:
+            yield feast.ask(600, do="start", keys=count, port=free_port("127.0.0.1"), seed=8)["url"]
+            feast.ask(60, do="stop")
+    except PeerMissing as fault:
+        runs.add(PART, "feast", fault=str(fault))
+        yield None
 
 
 def settled(home: Home, bootstrap: str) -> None:
@@ -112,15 +134,25 @@ def settled(home: Home, bootstrap: str) -> None:
         )
 
 
-def _measure(runs: Runs, client: Contestant, home: Home, url: str, count: int, rounds: int, seconds: float) -> None:
-    asked = _asked(count)
-    for requests in asked.values():
-        client.ask(300, do="at_rate", url=url, asked=requests, rate=RATE / 5, seconds=5)
+def _measure(
+    runs: Runs,
+    client: Contestant,
+    home: Home,
+    urls: dict[str, str | None],
+    count: int,
+    rounds: int,
+    seconds: float,
+) -> None:
+    """`urls` by contestant, our own without a name; None for one that is not there."""
+    asked = {kind: found for kind, found in _asked(count).items() if urls["feast"] or kind != "feast"}
+    where = {kind: urls["feast" if kind == "feast" else ""] for kind in asked}
+    for kind, requests in asked.items():
+        client.ask(300, do="at_rate", url=where[kind], asked=requests, rate=RATE / 5, seconds=5)
     for number in range(rounds):
         for kind, requests in asked.items():
-            name = f"{kind}, {count} keys"
+            name, url = f"{kind}, {count} keys", where[kind]
             if len(runs.of(PART, name)) <= number:
-                rate = RATE if kind in ("bare", "one key") else RATE / 10
+                rate = RATE if kind in ("bare", "one key", "feast") else RATE / 10
                 reply = client.ask(300, do="at_rate", url=url, asked=requests, rate=rate, seconds=seconds)
                 most = client.ask(300, do="at_once", url=url, asked=requests, seconds=seconds)
                 runs.add(PART, name, **reply, per_second=most["per_second"])
@@ -156,6 +188,7 @@ def figures(runs: Runs) -> list[Figure]:
     found = [
         Figure(PART, "requests a second, of the bare route's", "of", rates, 0.5, 0.7, more=True),
         Figure(PART, "p99 at 500/s against the bare route's", "times", ratio(one, bare, "p99"), 2, 1.5),
+        Figure(PART, "p99 at 500/s against Feast's", "times", ratio(one, f"feast, {few} keys", "p99"), 1, 0.5),
         Figure(PART, "a hundred keys against one, p50", "times", hundred, 4),
         Figure(PART, "a day of minutes against one, p50", "times", day, 4),
         Figure(PART, "in process, p50", "us", inside, 30),
