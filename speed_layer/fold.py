@@ -138,6 +138,10 @@ class SparkFolder:
         """Takes the ids of the micro-batch in hand into the indexes."""
         self._recent.committed()
 
+    def close(self) -> None:
+        """Ends its readers of Kafka; the next micro-batch begins with new ones."""
+        self._small.keep(set())
+
 
 class _CompiledFold(Fold):
     """A fold and, from its first small micro-batch on, Spark's plan of it."""

@@ -67,6 +67,7 @@ class SpeedQuery:
 
     def __init__(self, layer: SpeedLayer, folder: SparkFolder, scratch: Path, trigger: str, max_offsets: int) -> None:
         self._layer = layer
+        self._folder = folder
         self._spark = folder.spark
         self._bootstrap = folder.bootstrap
         self._scratch = scratch
@@ -151,6 +152,7 @@ class SpeedQuery:
         """Ends the query between two micro-batches: Spark interrupts what runs, which ends in long stack traces."""
         self._ending = True
         if self._cycle.acquire(timeout=_LAST_CYCLE):
+            self._folder.close()
             self._cycle.release()
         if query.isActive:
             query.stop()

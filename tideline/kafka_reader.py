@@ -121,7 +121,11 @@ class KafkaReader:
             self._known[partition] = max(self._known[partition], message.offset())
         elif error.code() in _GONE:
             raise KafkaFault(
-                "RANGE_GONE", bootstrap=self.bootstrap, topic=self.topic, partition=message.partition(), reason=error
+                "RANGE_GONE",
+                bootstrap=self.bootstrap,
+                topic=self.topic,
+                partition=message.partition(),
+                reason=error.str(),
             )
         elif error.code() in _PASSING or error.retriable():
             self._note(error)

@@ -24,6 +24,7 @@ import freshness
 import hand_off
 import lookups
 import many_views
+import plots
 import recompute
 import report
 import workloads
@@ -92,7 +93,7 @@ def main() -> int:
         save(args.out, PARTS[name].figures(runs), machine(), [name])
     page = args.out.with_suffix(".md")
     if page.exists():
-        report.write(page, args.out)
+        report.write(page, args.out, plots.write(page.parent, runs))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,24 @@ BEGIN, END = "<!-- figures: scripts/bench writes these lines -->", "<!-- end of 
 COLUMNS = ("figure", "value", "unit", "spread", "floor", "target", "met", "others")
 
 
-def write(page: Path, figures: Path) -> None:
-    """Puts the tables into the page, between its two marks."""
+def write(page: Path, figures: Path, plots: Sequence[str] = ()) -> None:
+    """Puts the tables into the page, between its two marks, each part's with the plot of that name."""
     text = page.read_text("utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     data = json.loads(figures.read_text("utf-8"))
-    page.write_text(f"{before}{BEGIN}\n\n{chr(10).join(_lines(data))}\n{END}{after}", "utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{chr(10).join(_lines(data, plots))}\n{END}{after}", "utf-8")
 
 
-def _lines(data: dict[str, Any]) -> Iterator[str]:
+def _lines(data: dict[str, Any], plots: Sequence[str]) -> Iterator[str]:
     parts = dict.fromkeys(figure["part"] for figure in data["figures"])
     for part in parts:
         machine = data["machine"].get(part, {})
         yield f"### {part}"
         yield ""
+        if f"benchmarks-{part}.svg" in plots:
+            yield f"![{part}](benchmarks-{part}.svg)"
+            yield ""
         yield f"On {', '.join(f'{name} {value}' for name, value in machine.items())}."
         yield ""
         yield f"| {' | '.join(COLUMNS)} |"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from tideline.cut import Cut
 from tideline.kafka_reader import KafkaReader
 from tideline.runtime.ports import free_port
 from tideline.runtime.topics import KafkaFault, create_topic, log_end_offsets, log_start_offsets
+from tideline.spark.faults import table_faults
 from tideline.spark.kafka import kafka_records, pieces_of
 from tideline.spark.ranges import MASTER_COLUMNS
 
@@ -155,6 +157,13 @@ def test_what_kafka_let_go_is_an_error_that_names_it(kafka: str, topic: str) -> 
         read(reader, {0: 5, 1: 9})
     assert caught.value.condition == "RANGE_GONE"
     assert (caught.value.params["topic"], caught.value.params["partition"]) == (topic, 1)
+
+
+def test_what_a_worker_meets_is_said_as_if_it_were_here(spark: SparkSession, kafka: str, topic: str) -> None:
+    rows = kafka_records(spark, kafka, topic, Cut({topic: {0: 7}}), Cut({topic: {0: 9}}), ["_offset"])
+    with pytest.raises(KafkaFault, match="partition 0") as caught, table_faults(Path("nowhere")):
+        rows.count()
+    assert (caught.value.condition, caught.value.params["topic"]) == ("RANGE_GONE", topic)
 
 
 def test_a_kafka_that_is_away_is_said_in_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from tideline.errors import OutsideError, Texts
+from tideline.runtime.topics import KafkaFault
 
 _FULL = ("No space left on device", "Disk quota exceeded")
+_TOLD = "a fault of Kafka: "
 _LONGEST = 300  # characters of Java's text in a message
 
 
@@ -38,13 +41,28 @@ class TableFault(OutsideError):
     }
 
 
+def of_worker(fault: KafkaFault) -> RuntimeError:
+    """What a worker raises for a fault: Spark hands on the text alone, from which `kafka_fault` has it again."""
+    return RuntimeError(_TOLD + json.dumps([fault.condition, fault.params]))
+
+
+def kafka_fault(error: BaseException) -> KafkaFault | None:
+    """The fault that a worker met when it read from Kafka."""
+    found = re.search(f"{re.escape(_TOLD)}(.*)", str(error))
+    if found is None:
+        return None
+    condition, params = json.loads(found[1])
+    return KafkaFault(condition, **params)
+
+
 @contextmanager
 def table_faults(path: Path, damaged: str | None = None) -> Iterator[None]:
-    """Errors of Spark, Delta and the disk as TableFault DISK_FULL, or `damaged` where they name the table."""
+    """Errors of Spark, Delta and the disk as TableFault DISK_FULL, or `damaged` where they name the table; and what
+    workers met with Kafka as KafkaFault."""
     try:
         yield
     except (Py4JJavaError, PySparkException, DeltaError, OSError) as error:
-        fault = disk_fault(error, path)
+        fault = kafka_fault(error) or disk_fault(error, path)
         if fault is None and damaged is not None and _is_damage(error, path):
             fault = TableFault(damaged, path=str(path), reason=cause_of(error))
         if fault is None:

@@ -11,8 +11,10 @@ from pyspark.sql import DataFrame, SparkSession
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
 from tideline.kafka_reader import KafkaReader
+from tideline.runtime.topics import KafkaFault
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, event_schema, plain_headers
+from tideline.spark.faults import of_worker
 
 _PIECES = 2  # of the log for each core, where partitions are not of a size
 Piece = tuple[int, int, int]
@@ -67,8 +69,11 @@ def _read(
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 partition, first, after = pieces[number]
-                with KafkaReader(bootstrap, topic, {partition: first}) as reader:
-                    yield from map(then, reader.read({partition: after}, columns))
+                try:
+                    with KafkaReader(bootstrap, topic, {partition: first}) as reader:
+                        yield from map(then, reader.read({partition: after}, columns))
+                except KafkaFault as fault:
+                    raise of_worker(fault) from None
 
     numbers = spark.range(0, len(pieces), 1, max(1, len(pieces)))
     return plain_headers(numbers.mapInArrow(run, schema))
