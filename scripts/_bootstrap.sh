@@ -38,14 +38,21 @@ check_java() {
     [ "$major" -ge 17 ] || fail "$java is Java $major, Tideline needs 17 or newer; $advice"
 }
 
-# install EXTRAS: "" or "[dev]". Does nothing while pyproject.toml is what was last installed.
+# installed WANTED EXTRAS: whether Tideline and each of the extras were installed from what is wanted.
+installed() {
+    local extra
+    for extra in plain $2; do
+        [ "$(cat "$venv/tideline-$extra" 2>/dev/null)" = "$1" ] || return 1
+    done
+}
+
+# install EXTRAS: "" or such as "[dev,bench]". Does nothing while pyproject.toml is what was last installed.
 install() {
-    local wanted kind=plain base
+    local wanted extras extra base
     wanted="$(cksum <"$root/pyproject.toml") $root"
-    [ -z "$1" ] || kind=dev
+    extras=$(printf '%s' "$1" | tr '[],' '   ')
     if "$python" -c '' 2>/dev/null; then
-        [ "$(cat "$venv/tideline-dev" 2>/dev/null)" != "$wanted" ] || return 0
-        [ "$(cat "$venv/tideline-$kind" 2>/dev/null)" != "$wanted" ] || return 0
+        ! installed "$wanted" "$extras" || return 0
     else
         base=$(find_python)
         say "making .venv with $base"
@@ -55,7 +62,9 @@ install() {
     say "installing into .venv; this takes a few minutes the first time"
     "$python" -m pip install --quiet --disable-pip-version-check -e "$root$1" ||
         fail "pip could not install Tideline; its own message is above"
-    printf '%s' "$wanted" >"$venv/tideline-$kind"
+    for extra in plain $extras; do
+        printf '%s' "$wanted" >"$venv/tideline-$extra"
+    done
 }
 
 # prepare EXTRAS: everything a script needs before it starts.
