@@ -14,6 +14,7 @@ import uvicorn
 from serving_layer.app import create_app
 from serving_layer.reader import Reader
 from tideline.errors import OutsideError, Texts
+from tideline.runtime.collector import collect_seldom
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
 
@@ -92,6 +93,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
             timeout_graceful_shutdown=GRACE,
             lifespan="off",
         )
+        collect_seldom()
         # uvicorn raises a caught signal again when it has stopped; that must not end the process untidied.
         before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -7,7 +7,8 @@ is the same reader, the same decoder, and the same fold.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
+from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger
 from tideline.plans import Folded, Planner, SourcePlan
 from tideline.runtime.topics import log_bounds, topic_ids
@@ -35,6 +37,7 @@ from tideline.spark.repeats import Repeats
 
 FEW = 100_000  # records of a small micro-batch
 _FEW_BYTES = 64 << 20
+_ONE_TASK = 10_000  # rows of the fold that one task has
 
 
 class SparkFolder:
@@ -144,15 +147,25 @@ class SparkFolder:
 
 
 class _CompiledFold(Fold):
-    """A fold and, from its first small micro-batch on, Spark's plan of it."""
+    """A fold and, from its first small micro-batch on, Spark's plans of it: for one task each."""
 
-    _prepared: PreparedQuery | None = None
+    def __init__(self, source: SourceDefinition, views: Sequence[ViewDefinition]) -> None:
+        super().__init__(source, views)
+        self._prepared: list[PreparedQuery] = []
 
     def of_few(self, spark: SparkSession, events: pa.Table) -> Folded:
-        """What decoded events in memory fold to."""
-        if self._prepared is None:
-            self._prepared = PreparedQuery(spark, events.schema, lambda frame: self.aggregate(plain_headers(frame)))
-        return collect(self, self._prepared.run(events))
+        """What decoded events in memory fold to; many are shared between two tasks, so that a group may come twice."""
+        parts = 2 if len(events) * (len(self.views) + 1) > _ONE_TASK else 1
+        while len(self._prepared) < parts:
+            query = PreparedQuery(spark, events.schema, lambda frame: self.aggregate(plain_headers(frame)))
+            self._prepared.append(query)
+        if parts == 1:
+            return collect(self, self._prepared[0].run(events))
+        middle = len(events) // 2
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(self._prepared[1].run, events.slice(middle))
+            tables = [self._prepared[0].run(events.slice(0, middle)), other.result()]
+        return collect(self, *tables)
 
     def of_many(self, events: DataFrame) -> Folded:
         """What decoded events fold to."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -52,6 +52,22 @@ def key_encoder(types: tuple[ColumnType, ...]) -> KeyEncoder:
         return data if bucket is None else data + pack(1, bucket + (1 << 63))
 
     return encode
+
+
+def encode_keys(
+    types: Sequence[ColumnType], keys: Iterable[Sequence[Any]], buckets: Sequence[int | None]
+) -> list[bytes]:
+    """`encode_key` of many keys, each with its bucket."""
+    columns = [map(_encoder(kind.name), values) for kind, values in zip(types, zip(*keys, strict=True), strict=False)]
+    if not types:
+        found: Iterable[bytes] = [_NO_COLUMNS] * len(buckets)
+    else:
+        found = columns[0] if len(columns) == 1 else map(b"".join, zip(*columns, strict=True))
+    pack = _TAGGED.pack
+    return [
+        (data if len(data) <= MAX_PLAIN else _shorten(data)) + (b"" if bucket is None else pack(1, bucket + (1 << 63)))
+        for data, bucket in zip(found, buckets, strict=True)
+    ]
 
 
 def key_range(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tideline.codec import pack_row, unpack_row
 from tideline.errors import MissingSegmentError
-from tideline.keys import key_encoder
+from tideline.keys import encode_keys, key_encoder
 from tideline.ledger import Ledger, Version
 from tideline.stores.base import Item, Snapshot, WriteTransaction
 from tideline.types import Column
@@ -223,17 +223,29 @@ def merge_into(txn: WriteTransaction, space: str, view: MergeableView, rows: Ite
 
     `rows` may come in any order and repeat a key. Keys are read and written in their order, for locality.
     """
-    encode = key_encoder(tuple(column.type for column in view.key))
     merge = merger(view)
-    fresh: dict[bytes, Row] = {}
-    for row in rows:
-        name = encode(row[0], row[1])
-        seen = fresh.get(name)
-        fresh[name] = row if seen is None else (row[0], row[1], merge(seen[2], row[2]))
+    fresh = _by_name(view, list(rows), merge)
     names = sorted(fresh)
     stored = txn.get_many(space, names)
     txn.put_many(space, _merged_items(names, fresh, stored, merge))
     return len(names)
+
+
+def _by_name(view: MergeableView, rows: Sequence[Row], merge: StatesMerger) -> dict[bytes, Row]:
+    """Rows by their encoded keys, those of one key merged."""
+    names = _names(view, rows)
+    found = dict(zip(names, rows, strict=True))
+    if len(found) == len(rows):
+        return found
+    found = {}
+    for name, row in zip(names, rows, strict=True):
+        seen = found.get(name)
+        found[name] = row if seen is None else (row[0], row[1], merge(seen[2], row[2]))
+    return found
+
+
+def _names(view: MergeableView, rows: Sequence[Row]) -> list[bytes]:
+    return encode_keys([column.type for column in view.key], [row[0] for row in rows], [row[1] for row in rows])
 
 
 def _merged_items(
@@ -247,5 +259,5 @@ def _merged_items(
 
 def segment_items(view: MergeableView, rows: Iterable[Row]) -> list[Item]:
     """A batch segment's rows, each key once, as `WriteTransaction.load` takes them: encoded and sorted."""
-    encode = key_encoder(tuple(column.type for column in view.key))
-    return sorted((encode(key, bucket), pack_row(key, bucket, states)) for key, bucket, states in rows)
+    found = list(rows)
+    return sorted(zip(_names(view, found), (pack_row(*row) for row in found), strict=True))

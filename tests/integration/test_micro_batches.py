@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cases import SCHEMA, few_views, make_events, make_source, same_state
+from cases import SCHEMA, few_views, make_events, make_source, make_views, same_state
 from installed import Installed
 
 from speed_layer.fold import FEW, SparkFolder
 from tideline.cut import Cut
-from tideline.plans import Folded
+from tideline.definition import ViewDefinition
+from tideline.merge import merger
+from tideline.plans import Folded, Row
 
 DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
@@ -28,15 +30,24 @@ def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | No
         return [part for _, part in parts]
 
 
-def plain(folded: list[Folded]) -> list[Any]:
+def plain(installed: Installed, folded: list[Folded]) -> list[Any]:
     return [
         [
             sorted(part.log.items()),
             sorted(part.rejects.items()),
-            sorted((view, sorted(rows, key=repr)) for view, rows in part.rows.items()),
+            sorted((view, sorted(merged(installed, view, rows), key=repr)) for view, rows in part.rows.items()),
         ]
         for part in folded
     ]
+
+
+def merged(installed: Installed, view: str, rows: list[Row]) -> list[Row]:
+    """The rows, those of one key and bucket merged as the store merges them."""
+    merge = merger(ViewDefinition.from_json(installed.ledger.definition(view)))
+    found: dict[Any, list[Any]] = {}
+    for key, bucket, states in rows:
+        found[key, bucket] = merge(found[key, bucket], states) if (key, bucket) in found else states
+    return [(key, bucket, states) for (key, bucket), states in found.items()]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_both_ways_of_decoding_a_micro_batch_fold_to_the_same(installed: Install
         {installed.topic: {partition: offset // 2 for partition, offset in end.offsets(installed.topic).items()}}
     )
     for begin, stop in ((None, None), (None, middle), (middle, end), (middle, middle)):
-        small, large = (plain(fold(installed, few, begin, stop)) for few in (FEW, 0))
+        small, large = (plain(installed, fold(installed, few, begin, stop)) for few in (FEW, 0))
         assert same_state(small, large)
     (log,) = (dict(part.log) for part in fold(installed, FEW))
     assert sum(stats.records for stats in log.values()) == sum(end.offsets(installed.topic).values())
@@ -68,26 +79,36 @@ def test_both_ways_of_decoding_a_micro_batch_fold_to_the_same(installed: Install
     )
 
 
+def test_two_tasks_fold_to_what_one_does_for_every_measure(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.apply(make_views(make_source(installed.topic))[0])
+    installed.send([*make_events(300, 6), *DEAD])
+    one = plain(installed, fold(installed, FEW))
+    monkeypatch.setattr("speed_layer.fold._ONE_TASK", 0)
+    assert same_state(plain(installed, fold(installed, FEW)), one)
+
+
 def test_records_too_large_for_the_driver_are_decoded_by_the_workers(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed.apply_few()
     installed.send(make_events(20, 4))
-    expected = plain(fold(installed, FEW))
+    expected = plain(installed, fold(installed, FEW))
     monkeypatch.setattr("speed_layer.fold.SparkFolder._decoded_here", None)
     monkeypatch.setattr("speed_layer.fold._FEW_BYTES", 1000)
-    assert same_state(plain(fold(installed, FEW)), expected)
+    assert same_state(plain(installed, fold(installed, FEW)), expected)
 
 
 def test_records_that_spark_does_not_hand_to_the_driver_are_decoded_by_the_workers(installed: Installed) -> None:
     """As when records suddenly are a thousand times as large: they are within the guess, and beyond Spark's limit."""
     installed.apply_few()
     installed.send([{**event, "padding": "x" * 20_000} for event in make_events(40, 5)])
-    expected = plain(fold(installed, 0))
+    expected = plain(installed, fold(installed, 0))
     settings = installed.spark.sparkContext._jsc.sc().conf()
     before = settings.get("spark.driver.maxResultSize", "1g")
     settings.set("spark.driver.maxResultSize", "400k")
     try:
-        assert same_state(plain(fold(installed, FEW)), expected)
+        assert same_state(plain(installed, fold(installed, FEW)), expected)
     finally:
         settings.set("spark.driver.maxResultSize", before)

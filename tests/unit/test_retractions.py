@@ -95,7 +95,7 @@ def state_of(measure: Any, row: Row, sign: int) -> Any:
     if not row.holds or (row.value is None and measure.expression is not None):
         return measure.zero()
     if measure.entries() is None:
-        return measure.from_parts([sign, _signed(measure, row.value, sign)] if measure.expression else [sign])
+        return measure.states([[sign], [_signed(measure, row.value, sign)]] if measure.expression else [[sign]])[0]
     if isinstance(measure, (First, Last)):
         return {f"{row.at} {text_of(measure, row.value)}": sign}
     if isinstance(measure, TopK) and measure.weight:

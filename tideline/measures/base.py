@@ -2,7 +2,7 @@
 
 A measure is declared with SQL text (`Sum("quantity * price", where="quantity > 0")`) and *resolved* once Spark has
 told the type of its expression. Its state is made of *parts*, each the result of one native Spark aggregate, or of
-*entries*, counts by category. `from_parts` and `from_entries` turn what Spark collected into the state, a plain wire
+*entries*, counts by category. `states` and `from_entries` turn what Spark collected into the state, a plain wire
 value; `merge` is associative and commutative with `zero` as its identity; `present` turns a state into the answer.
 """
 
@@ -141,8 +141,8 @@ class Measure(ABC):
         """The categories counted, for a measure whose state is a map."""
         return None
 
-    def from_parts(self, values: Sequence[Any]) -> State:
-        """The state from the aggregates' results, in the order of `parts`, as Arrow's Python values."""
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[State]:
+        """The states of many groups: for each of `parts` its column of results, as Arrow's Python values."""
         raise DefinitionError("NOT_MADE_OF_PARTS", measure=self.kind)
 
     def from_entries(self, counts: Mapping[Any, int]) -> State:

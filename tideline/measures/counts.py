@@ -29,8 +29,8 @@ class Count(Measure):
     def parts(self) -> Sequence[Part]:
         return (Part("n", "count", ColumnType("boolean"), f"nullif({self.condition()}, false)"),)
 
-    def from_parts(self, values: Sequence[Any]) -> int:
-        return int(values[0])
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[int]:
+        return list(parts[0])
 
     def zero(self) -> int:
         return 0

@@ -24,9 +24,9 @@ class _Extreme(Measure):
         kind, sql = self.wire()
         return (Part("value", self.kind, kind, sql),)
 
-    def from_parts(self, values: Sequence[Any]) -> Any:
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
         kind = self.resolved
-        return to_wire(kind, values[0]) if kind.is_decimal or kind.is_floating else values[0]
+        return [to_wire(kind, value) for value in parts[0]] if kind.is_decimal or kind.is_floating else list(parts[0])
 
     def zero(self) -> Any:
         return None
@@ -82,13 +82,19 @@ class _Edge(Measure):
         kind, sql = self.wire()
         return (Part("edge", self.kind, kind, sql),)
 
-    def from_parts(self, values: Sequence[Any]) -> list[Any] | None:
-        edge = values[0]
-        if edge is None:
-            return None
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[list[Any] | None]:
         kind = self.resolved
-        value = to_wire(kind, edge["value"]) if kind.is_decimal or kind.is_floating else edge["value"]
-        return [edge["at"], edge["partition"], edge["offset"], value]
+        wired = kind.is_decimal or kind.is_floating
+        return [
+            edge
+            and [
+                edge["at"],
+                edge["partition"],
+                edge["offset"],
+                to_wire(kind, edge["value"]) if wired else edge["value"],
+            ]
+            for edge in parts[0]
+        ]
 
     def zero(self) -> None:
         return None

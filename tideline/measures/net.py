@@ -26,8 +26,8 @@ class NetCount(Count, of=Count):
     def parts(self) -> Sequence[Part]:
         return (Part("n", "sum", BIGINT, f"if({self.condition()}, {SIGN}, null)"),)
 
-    def from_parts(self, values: Sequence[Any]) -> int:
-        return int(values[0] or 0)
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[int]:
+        return [int(count or 0) for count in parts[0]]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class _NetTotal(Total):
             Part("total", "sum", self.sum_type, f"if({SIGN} < 0, -({value}), {value})"),
         )
 
-    def from_parts(self, values: Sequence[Any]) -> list[Any]:
-        count, total = values
-        wire = to_wire(self.sum_type, total) if self.sum_type.is_decimal else total
-        return [int(count or 0), int(wire or 0)]
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
+        counts, totals = parts
+        if self.sum_type.is_decimal:
+            totals = [to_wire(self.sum_type, total) for total in totals]
+        return [[int(count or 0), int(total or 0)] for count, total in zip(counts, totals, strict=True)]
 
     def present(self, state: Sequence[Any]) -> Any:
         return self.plain.present(self, [max(state[0], 0), state[1]])

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 from tideline.measures.base import EXACT, Measure, Part, needs_expression
@@ -37,7 +36,7 @@ class Total(Measure):
     def accepts(self, input_type: ColumnType) -> bool:
         return input_type.is_numeric and input_type.precision <= _MAX_SUM_PRECISION
 
-    @cached_property
+    @property
     def sum_type(self) -> ColumnType:
         """The type in which values are added up."""
         kind = self.resolved
@@ -56,12 +55,12 @@ class Total(Measure):
             Part("total", "sum", kind, value),
         )
 
-    def from_parts(self, values: Sequence[Any]) -> list[Any]:
-        count, total = values
-        if not count:
-            return self.zero()
-        kind = self.sum_type
-        return [int(count), to_wire(kind, total) if kind.is_decimal or kind.is_floating else int(total)]
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
+        (counts, totals), kind = parts, self.sum_type
+        if kind.is_decimal or kind.is_floating:
+            totals = [to_wire(kind, total) for total in totals]
+        pairs = zip(counts, totals, strict=True)
+        return [[count, total if kind.is_floating else int(total)] if count else self.zero() for count, total in pairs]
 
     def zero(self) -> list[Any]:
         return [0, 0.0 if self.resolved.is_floating else 0]
@@ -144,11 +143,11 @@ class Variance(Measure):
     def parts(self) -> Sequence[Part]:
         return (Part("moments", "moments", DOUBLE, self.value(DOUBLE)),)
 
-    def from_parts(self, values: Sequence[Any]) -> list[Any]:
-        moments = values[0]
-        if moments is None or not moments["n"]:
-            return self.zero()
-        return [int(moments["n"]), float(moments["mean"]), float(moments["m2"])]
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
+        return [
+            [int(found["n"]), float(found["mean"]), float(found["m2"])] if found and found["n"] else self.zero()
+            for found in parts[0]
+        ]
 
     def zero(self) -> list[Any]:
         return [0, 0.0, 0.0]

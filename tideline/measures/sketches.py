@@ -39,8 +39,8 @@ class ApproxDistinct(Measure):
         _kind, sql = self.wire()
         return (Part("sketch", "hll", STRING, f"concat('v', cast({sql} as string))", self.lg_k),)
 
-    def from_parts(self, values: Sequence[Any]) -> bytes:
-        return self.merge(values[0], b"") if values[0] else b""
+    def states(self, parts: Sequence[Sequence[Any]]) -> list[bytes]:
+        return [self.merge(sketch, b"") if sketch else b"" for sketch in parts[0]]
 
     def zero(self) -> bytes:
         return b""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tideline.errors import OutsideError, UsageError
+from tideline.runtime.collector import collect_seldom
 from tideline.runtime.home import Home, HomeError
 from tideline.runtime.java import find_java
 from tideline.runtime.process import pause
@@ -59,7 +60,9 @@ def layer_session(name: str, home: Home, settings: Settings, brief: bool = False
 
     find_java()
     scratch = own_scratch(home.tmp, name.removeprefix("tideline-"))
-    return start_spark(name, spark_settings(home, settings, brief, scratch), settings.spark)
+    session = start_spark(name, spark_settings(home, settings, brief, scratch), settings.spark)
+    collect_seldom()
+    return session
 
 
 def stop_on_signals() -> threading.Event:

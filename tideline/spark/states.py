@@ -125,7 +125,7 @@ def rows_of(
         if measure.entries() is not None:
             states.append([measure.from_entries(dict(value or ())) for value in values])
         else:
-            states.append([measure.from_parts(list(value.values())) for value in values])
+            states.append(measure.states([[value[p.name] for value in values] for p in measure.parts()]))
     columns = zip(*keys, strict=True) if keys else iter([()] * len(buckets))
     for key, bucket, row in zip(columns, buckets, zip(*states, strict=True), strict=True):
         yield key, bucket, list(row)

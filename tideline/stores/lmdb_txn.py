@@ -14,6 +14,9 @@ from tideline.ledger import Ledger
 from tideline.stores.base import Item, follow_ledger, refuse_reload
 from tideline.stores.checksums import Damaged, seal, sealed, unseal, unsealed
 
+Gap = tuple[bytes, bytes]
+"""Two neighbouring keys; empty where it has no end on that side."""
+
 
 class LmdbSnapshot:
     """A read transaction: it is the snapshot (invariant 6). `found` are the databases of spaces looked up already."""
@@ -52,13 +55,16 @@ class LmdbSnapshot:
         with self._txn.cursor(database) as cursor:
             found = {key: unseal(key, stored) for key, stored in cursor.getmulti(wanted)}
             if len(found) < len(wanted):
+                gap: Gap | None = None
                 for key in wanted:
-                    if key not in found:
-                        self._check_absent(database, cursor, key, cursor.item() if cursor.set_range(key) else None)
+                    if key in found or (gap is not None and gap[0] < key and (not gap[1] or key < gap[1])):
+                        continue
+                    after = cursor.item() if cursor.set_range(key) else None
+                    gap = self._check_absent(database, cursor, key, after)
         return found
 
-    def _check_absent(self, database: Any, cursor: Any, key: bytes, after: Item | None) -> None:
-        """Raises Damaged where the items beside a key that was not found do not stand in their order.
+    def _check_absent(self, database: Any, cursor: Any, key: bytes, after: Item | None) -> Gap:
+        """The gap that a key was not found in. Raises Damaged where the items beside it do not stand in their order.
 
         The cursor is at `after`, the first item from the key on, or nowhere where there is none.
         """
@@ -73,6 +79,7 @@ class LmdbSnapshot:
             or (before is after and self._txn.stat(database)["entries"])
         ):
             raise Damaged(f"key {key[:40].hex()} is not where its order says")
+        return before[0] if before else b"", after[0] if after else b""
 
     def scan(self, space: str, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[Item]:
         return self._scan(self._database(space), lower, upper)

@@ -1,0 +1,46 @@
+"""Values of Arrow columns as Python has them, by the quick way and the slow one."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from tideline.spark.collect import python_values
+
+COLUMNS = [
+    pa.array([1, 2, 3]),
+    pa.array([1, None, 3]),
+    pa.array([2**63 - 1, -(2**63), 0]),
+    pa.array([1, 2, 3], pa.int32()),
+    pa.array([1.5, math.nan, -0.0]),
+    pa.array([1.5, None, math.inf]),
+    pa.array([1.5, 2.5, 3.5], pa.float32()),
+    pa.array(["a", "", None, "\u00e9\0x"]),
+    pa.array([None, None, None], pa.int64()),
+    pa.array([None, None, None], pa.string()),
+    pa.array([b"a", None, b""]),
+    pa.array([True, False, True]),
+    pa.array([Decimal("1.20"), None, Decimal("3.00")]),
+    pa.array([{"a": 1}, None, {"a": 2}]),
+    pa.array([dt.datetime(2020, 1, 1)] * 3, pa.timestamp("us", "UTC")),
+    pa.array([], pa.int64()),
+    pa.array([], pa.string()),
+]
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=str)
+def test_values_are_those_of_to_pylist(column: pa.Array) -> None:
+    chunks = pa.chunked_array([column.slice(1), column.slice(0, 2)])
+    found, expected = python_values(chunks), chunks.to_pylist()
+    assert repr(found) == repr(expected)
+    assert [type(value) for value in found] == [type(value) for value in expected]
+
+
+def test_text_that_is_not_utf8_is_a_fault_of_the_value() -> None:
+    broken = pa.array([b"a", b"\xff\xfe"]).view(pa.string())
+    with pytest.raises(UnicodeDecodeError):
+        python_values(pa.chunked_array([broken]))
