@@ -152,6 +152,7 @@ class _CompiledFold(Fold):
     def __init__(self, source: SourceDefinition, views: Sequence[ViewDefinition]) -> None:
         super().__init__(source, views)
         self._prepared: list[PreparedQuery] = []
+        self._second = ThreadPoolExecutor(1)  # kept: each thread has its own line to the JVM
 
     def of_few(self, spark: SparkSession, events: pa.Table) -> Folded:
         """What decoded events in memory fold to; many are shared between two tasks, so that a group may come twice."""
@@ -162,9 +163,8 @@ class _CompiledFold(Fold):
         if parts == 1:
             return collect(self, self._prepared[0].run(events))
         middle = len(events) // 2
-        with ThreadPoolExecutor(1) as pool:
-            other = pool.submit(self._prepared[1].run, events.slice(middle))
-            tables = [self._prepared[0].run(events.slice(0, middle)), other.result()]
+        other = self._second.submit(self._prepared[1].run, events.slice(middle))
+        tables = [self._prepared[0].run(events.slice(0, middle)), other.result()]
         return collect(self, *tables)
 
     def of_many(self, events: DataFrame) -> Folded:

@@ -87,11 +87,12 @@ class KafkaReader:
             if not lacking:
                 break
             messages = self._consumer.consume(block, 0) or self._consumer.consume(1, _WAIT)
-            if messages:
+            before = dict(self._known)
+            found += self._within(messages, end)
+            if self._known != before:  # an error alone is no word of the log
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._patience:
                 raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=self.bootstrap, reason=self._reason)
-            found += self._within(messages, end)
             self._limit_held(end)
         self._next.update(end)
 

@@ -166,6 +166,13 @@ def test_what_a_worker_meets_is_said_as_if_it_were_here(spark: SparkSession, kaf
     assert (caught.value.condition, caught.value.params["topic"]) == ("RANGE_GONE", topic)
 
 
+@pytest.mark.timeout(60)
+def test_a_topic_that_is_not_there_is_an_error_in_time(kafka: str, topic_name: str) -> None:
+    with KafkaReader(kafka, topic_name, {0: 0}, patience=2) as reader, pytest.raises(KafkaFault) as caught:
+        read(reader, {0: 1})
+    assert caught.value.condition in ("KAFKA_UNREACHABLE", "READ_REFUSED")
+
+
 def test_a_kafka_that_is_away_is_said_in_time() -> None:
     port = free_port("127.0.0.1")
     with KafkaReader(f"127.0.0.1:{port}", "t", {0: 0}, patience=1) as reader, pytest.raises(KafkaFault) as caught:

@@ -112,11 +112,6 @@ def _offset(message: Message) -> int:
     return message.offset
 
 
-def is_between(message: Message, topic: str, begin: Cut, end: Cut) -> bool:
-    """Whether a message of a topic lies in [begin, end)."""
-    return begin.offset(topic, message.partition) <= message.offset < end.offset(topic, message.partition)
-
-
 def dead(source: SourceDefinition) -> Callable[[Message], str | None]:
     """What says why a message is no event of a source; None where it is one."""
     widest = NARROW if source.column("x").type.name == "int" else math.inf
