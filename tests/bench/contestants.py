@@ -62,9 +62,14 @@ class Contestant:
         )
         self._reply(120)
 
+    @property
+    def spent(self) -> float:
+        """Processor seconds so far."""
+        return session_seconds(self._process.pid)
+
     def ask(self, timeout: float, **request: Any) -> dict[str, Any]:
         """The engine's reply, with `cpu`: its processor seconds meanwhile. Raises EngineFault."""
-        before = session_seconds(self._process.pid)
+        before = self.spent
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -72,7 +77,7 @@ class Contestant:
         except OSError as error:
             raise EngineFault(f"it has ended: {error}") from error
         reply = self._reply(timeout)
-        return {**reply, "cpu": round(session_seconds(self._process.pid) - before, 2)}
+        return {**reply, "cpu": round(self.spent - before, 2)}
 
     def _reply(self, timeout: float) -> dict[str, Any]:
         assert self._process.stdout is not None

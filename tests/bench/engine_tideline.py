@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow.parquet as pq
 from cycle_parts import timed
 from deltalake import DeltaTable
 from engine import serve
-from sales import many_views, source, views
+from sales import answer, answered, many_views, source, views
 
 from batch_layer.engine import SparkEngine
 from batch_layer.run import BatchLayer
@@ -31,6 +32,7 @@ from tideline import Count, View
 from tideline.apply import apply_catalog
 from tideline.catalog import collect_catalog, load_catalog
 from tideline.cut import Cut
+from tideline.oracle import verify
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session
 from tideline.runtime.topics import log_end_offsets
@@ -80,7 +82,7 @@ def drain(bootstrap: str, topic: str, answers: str, most: int, identified: bool 
     with _installation() as (home, store):
         moments = _speed(bootstrap, home, store, shown, most)
         with Reader(home, store=store) as reader:
-            found = {view.name: dict(map(_answer, reader.query(Query(view.name)).rows)) for view in shown}
+            found = answered(reader)
     Path(answers).write_text(json.dumps(found), "utf-8")
     return {"seconds": moments[-1]}
 
@@ -117,7 +119,8 @@ def cycles(bootstrap: str, topic: str, most: int, count: int, few: int = FEW) ->
     kinds; up to `few` records of one are decoded in the driver."""
     with _installation() as (home, store):
         moments = _speed(bootstrap, home, store, many_views(source(topic, identified=True), count), most, few)
-    return {"cycles": [later - sooner for sooner, later in pairwise(moments)]}
+        report = verify(home, bootstrap=bootstrap)
+    return {"cycles": [later - sooner for sooner, later in pairwise(moments)], "equal": report.ok}
 
 
 def parts(bootstrap: str, topic: str, most: int, count: int, few: int = FEW) -> dict[str, Any]:
@@ -160,11 +163,13 @@ def batch(full: bool) -> dict[str, Any]:
     }
 
 
-SQL = (
-    "select product, count(*), sum(quantity), max(price) from events group by product",
-    "select customer, count(*), sum(quantity) from events group by customer",
-    "select country, {hour} as hour, count(*), sum(quantity), max(price) from events group by country, {hour}",
-)
+SQL = {
+    "by_product": "select product, count(*) lines, sum(quantity) quantity, max(price) largest from events "
+    "group by product",
+    "by_customer": "select customer, count(*) lines, sum(quantity) quantity from events group by customer",
+    "by_hour": "select country, {hour} as bucket, count(*) lines, sum(quantity) quantity, max(price) largest "
+    "from events group by country, {hour}",
+}
 
 
 def plain_spark() -> dict[str, Any]:
@@ -172,9 +177,9 @@ def plain_spark() -> dict[str, Any]:
     spark.read.format("delta").load(str(Installed.home.master / "sales")).createOrReplaceTempView("all_events")
     spark.sql("select * from all_events where _reason is null and not _duplicate").createOrReplaceTempView("events")
     began = time.monotonic()
-    for number, text in enumerate(SQL):
+    for view, text in SQL.items():
         rows = spark.sql(text.format(hour="date_trunc('hour', sold_at)"))
-        rows.write.mode("overwrite").parquet(str(scratch / f"plain-{number}"))
+        rows.write.mode("overwrite").parquet(str(scratch / f"plain-{view}"))
     return {"seconds": time.monotonic() - began}
 
 
@@ -184,20 +189,34 @@ def plain_duckdb() -> dict[str, Any]:
     with duckdb.connect(config={"threads": 2}) as database:
         database.execute("set TimeZone = 'UTC'")
         began = time.monotonic()
-        for text in SQL:
+        for view, text in SQL.items():
             table = text.format(hour="date_trunc('hour', sold_at)").replace(
                 "from events", "from read_parquet(?) where _reason is null and not _duplicate"
             )
-            database.execute(table, [files]).fetchall()
+            rows = database.execute(table, [files]).to_arrow_table()
+            pq.write_table(rows, scratch / f"duckdb-{view}.parquet")
         return {"seconds": time.monotonic() - began}
 
 
-def _answer(row: dict[str, Any]) -> tuple[str, Sequence[Any]]:
-    values = dict(row)
-    key = str(next(values.pop(name) for name in ("product", "customer", "country") if name in values))
-    hour = values.pop("sold_at", None) or values.pop("bucket", None)
-    measures = [values[name] for name in ("lines", "quantity", "largest") if name in values]
-    return (f"{key} {hour.isoformat()[:13]}" if hour else key), measures
+def answers(of: str, path: str) -> dict[str, Any]:
+    """Writes what `tideline`, `spark` or `duckdb` found last."""
+    if of == "tideline":
+        with Reader(Installed.home, store=Installed.store) as reader:
+            found = answered(reader)
+    else:
+        file = "plain-{}" if of == "spark" else "duckdb-{}.parquet"
+        tables = {view: pq.read_table(scratch / file.format(view)) for view in SQL}
+        found = {view: dict(map(answer, table.to_pylist())) for view, table in tables.items()}
+    Path(path).write_text(json.dumps(found), "utf-8")
+    return {}
+
+
+def lines(ids: Sequence[str]) -> dict[str, Any]:
+    """How many lines the installation holds in all, and the sum over some ids."""
+    with Reader(Installed.home, store=Installed.store) as reader:
+        result = reader.query(Query("by_line", key={"line_id": list(ids)}))
+        held = Cut.from_json(result.proof["committed_cut"]).count_since(reader.ledger().origin)
+    return {"held": held, "sum": sum(row["lines"] for row in result.rows)}
 
 
 try:
@@ -210,6 +229,8 @@ try:
         batch=batch,
         plain_spark=plain_spark,
         plain_duckdb=plain_duckdb,
+        answers=answers,
+        lines=lines,
     )
 finally:
     spark.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from contestants import Contestant
+from contestants import Contestant, EngineFault
 from figures import Figure, Runs
 from sales import Sales
 
@@ -23,6 +24,7 @@ PART = "hand-off"
 TOPIC = "sales"
 PARTITIONS = 4
 KEYS = (1_000, 1_000_000)
+SAMPLE = 1_000  # ids that are asked for after each run
 PROBE = 0.002  # seconds between two write transactions
 
 
@@ -35,10 +37,15 @@ def run(runs: Runs, rounds: int, keys: tuple[int, ...] = KEYS) -> None:
         with Broker(Home(Path(folder)).prepare()) as broker, Contestant("engine_tideline.py") as engine:
             create_topic(broker.bootstrap, TOPIC, PARTITIONS)
             home = Path(engine.ask(120, do="install", bootstrap=broker.bootstrap, topic=TOPIC, by_line=True)["home"])
+            sent = 0
             for count in (10, *keys * rounds):  # the first run warms up
                 produce_raw(sales.events(count), TOPIC, broker.bootstrap)
                 with _probing(home) as waits:
                     engine.ask(900, do="batch", full=False)
+                sent += count
+                ids = [f"6-{number}" for number in random.sample(range(sent), min(SAMPLE, sent))]
+                if (found := engine.ask(60, do="lines", ids=ids)) != {**found, "held": sent, "sum": len(ids)}:
+                    raise EngineFault(f"wrong answers: {found} of {sent} lines, {len(ids)} of them asked for")
                 if count in keys:
                     runs.add(PART, f"{count} keys", longest=round(max(waits) * 1000, 1), probes=len(waits))
 

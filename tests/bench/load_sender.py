@@ -14,7 +14,7 @@ from engine import serve
 from kafka import KafkaProducer
 from sales import Sales
 
-_POOL = 50_000
+SEED, POOL = 17, 50_000  # of the events, which come again and again
 
 
 class Load:
@@ -41,7 +41,7 @@ class Load:
         return {"sent": self._sent}
 
     def _send(self, begins: float, bootstrap: str, topic: str, partitions: int, rate: float) -> None:
-        pool = [event.value.partition(b",")[2] for event in Sales(17).events(_POOL)]
+        pool = [event.value.partition(b",")[2] for event in Sales(SEED).events(POOL)]
         producer = KafkaProducer(
             bootstrap_servers=bootstrap,
             acks="all",
@@ -57,7 +57,7 @@ class Load:
             due = int((time.time() - begins) * rate) + 1
             while self._sent < due:
                 number = next(numbers)
-                value = b'{"line_id":"x%d",%b' % (number, pool[number % _POOL])
+                value = b'{"line_id":"x%d",%b' % (number, pool[number % POOL])
                 producer.send(topic, value, partition=number % partitions)
                 self._sent = number + 1
             time.sleep(0.001)
@@ -65,5 +65,6 @@ class Load:
         producer.close()
 
 
-load = Load()
-serve(start=load.start, stop=load.stop)
+if __name__ == "__main__":
+    load = Load()
+    serve(start=load.start, stop=load.stop)

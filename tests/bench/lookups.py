@@ -13,11 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from contestants import HERE, Contestant, wait
+from contestants import HERE, Contestant, EngineFault, wait
 from figures import Figure, Runs
 from freshness import PARTITIONS
 from peer_environments import PeerMissing, peer_python
@@ -26,6 +27,7 @@ from sales import SCHEMA, Sales
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from tideline.cut import Cut
+from tideline.eventfiles import Event
 from tideline.produce import produce_raw
 from tideline.runtime.home import Home
 from tideline.runtime.ports import free_port, port_answers
@@ -87,10 +89,31 @@ def _hundred(ids: list[str]) -> str:
     return json.dumps({"queries": [{"view": "by_line", "key": {"line_id": ids}}]})
 
 
+class _Sent:
+    """The lines that were sent: `8-0`, `8-1` and so on."""
+
+    def __init__(self) -> None:
+        self._sales = Sales(8)
+        self.quantities = bytearray()
+
+    def more(self, bootstrap: str, count: int) -> None:
+        """Sends lines until there are so many."""
+        produce_raw(self._noted(count - len(self.quantities)), "lines", bootstrap)
+
+    def _noted(self, count: int) -> Iterator[Event]:
+        for event in self._sales.events(count):
+            self.quantities.append(int(event.value.partition(b'"quantity":')[2].partition(b",")[0]))
+            yield event
+
+    def lines(self, country: str) -> int:
+        """How many lines of a country."""
+        return sum(values[0] for key, values in self._sales.answers["by_hour"].items() if key.startswith(country))
+
+
 def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -> None:
     """Measures what is not yet in `runs`."""
     with tempfile.TemporaryDirectory(prefix="tideline-bench-") as folder:
-        home, catalog, sales, sent = Home(Path(folder) / "home").prepare(), Path(folder) / "catalog.py", Sales(8), 0
+        home, catalog, sent = Home(Path(folder) / "home").prepare(), Path(folder) / "catalog.py", _Sent()
         catalog.write_text(CATALOG, "utf-8")
         settings = Settings().with_values({"kafka.port": "auto", "serve.port": "auto", "batch.every": "60s"})
         with (
@@ -100,11 +123,10 @@ def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -
         ):
             sender.ask(60, do="start", bootstrap=stack.bootstrap, topic="sales", partitions=PARTITIONS, rate=FLOW)
             for count in keys:
-                produce_raw(sales.events(count - sent), "lines", stack.bootstrap)
-                sent = count
+                sent.more(stack.bootstrap, count)
                 settled(home, stack.bootstrap)
                 with _serving(home) as url, _feast(runs, count) as feast:
-                    _measure(runs, client, home, {"": url, "feast": feast}, count, rounds, seconds)
+                    _measure(runs, client, home, {"": url, "feast": feast}, count, rounds, seconds, sent)
             sender.ask(60, do="stop")
 
 
@@ -142,11 +164,13 @@ def _measure(
     count: int,
     rounds: int,
     seconds: float,
+    sent: _Sent,
 ) -> None:
     """`urls` by contestant, our own without a name; None for one that is not there."""
     asked = {kind: found for kind, found in _asked(count).items() if urls["feast"] or kind != "feast"}
     where = {kind: urls["feast" if kind == "feast" else ""] for kind in asked}
     for kind, requests in asked.items():
+        _check(kind, where[kind] or "", requests, sent)
         client.ask(300, do="at_rate", url=where[kind], asked=requests, rate=RATE / 5, seconds=5)
     for number in range(rounds):
         for kind, requests in asked.items():
@@ -158,6 +182,31 @@ def _measure(
                 runs.add(PART, name, **reply, per_second=most["per_second"])
         if len(runs.of(PART, f"in process, {count} keys")) <= number:
             runs.add(PART, f"in process, {count} keys", **_in_process(home, count))
+
+
+def _check(kind: str, url: str, asked: Asked, sent: _Sent) -> None:
+    """Raises EngineFault where the first answers are not those of the lines that were sent."""
+    for path, body in asked[:20] if kind != "bare" else ():
+        request = urllib.request.Request(url + path, body.encode() or None, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            reply = json.load(response)
+        if kind == "feast":
+            found: Any = [result["values"] for result in reply["results"]]
+            expected: Any = [json.loads(body)["entities"]["line_id"], [1], [7]]
+        elif kind == "a day of minutes":
+            country = path.partition("country=")[2].partition("&")[0]
+            found, expected = sum(row["lines"] for row in reply["rows"]), sent.lines(country)
+        else:
+            rows = reply["rows"] if kind == "one key" else reply["results"][0]["rows"]
+            found = {row["line_id"]: (row["lines"], row["quantity"]) for row in rows}
+            ids = (
+                [path.partition("line_id=")[2]]
+                if kind == "one key"
+                else json.loads(body)["queries"][0]["key"]["line_id"]
+            )
+            expected = {id: (1, sent.quantities[int(id.partition("-")[2])]) for id in ids}
+        if found != expected:
+            raise EngineFault(f"wrong answers: {kind}, {path}: {found} instead of {expected}")
 
 
 def _in_process(home: Home, count: int) -> dict[str, Any]:

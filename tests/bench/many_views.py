@@ -6,7 +6,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from contestants import Contestant
+from contestants import Contestant, EngineFault
 from figures import Figure, Runs
 from sales import Sales
 
@@ -36,6 +36,8 @@ def run(runs: Runs, rounds: int) -> None:
                         reply = engine.ask(
                             600, do="cycles", bootstrap=broker.bootstrap, topic=TOPIC, most=EVENTS, count=count
                         )
+                        if not reply["equal"]:
+                            raise EngineFault(f"wrong answers of {count} views")
                         late = reply["cycles"][len(reply["cycles"]) // 2 :]
                         runs.add(PART, str(count), milliseconds=round(statistics.median(late) * 1000, 1))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from contestants import Contestant
 from figures import Figure, Runs
-from sales import Sales
+from sales import Answers, Sales, check
 
 from tideline.produce import produce_raw
 from tideline.runtime.broker import Broker
@@ -19,6 +21,11 @@ TOPIC = "sales"
 PARTITIONS = 4
 MILLIONS = (2, 5, 10, 20)
 TIMEOUT = 1500.0
+CONTESTANTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("full", "tideline", {"do": "batch", "full": True}),
+    ("spark", "spark", {"do": "plain_spark"}),
+    ("duckdb", "duckdb", {"do": "plain_duckdb"}),
+)
 
 
 def run(runs: Runs, rounds: int, millions: tuple[int, ...] = MILLIONS) -> None:
@@ -37,13 +44,21 @@ def run(runs: Runs, rounds: int, millions: tuple[int, ...] = MILLIONS) -> None:
                 runs.add(PART, f"archive, to {size} M", **archived)
                 for number in range(rounds):
                     if len(runs.of(PART, f"full, {size} M")) <= number:
-                        runs.add(PART, f"full, {size} M", **engine.ask(TIMEOUT, do="batch", full=True))
-                        runs.add(PART, f"spark, {size} M", **engine.ask(TIMEOUT, do="plain_spark"))
-                        runs.add(PART, f"duckdb, {size} M", **engine.ask(TIMEOUT, do="plain_duckdb"))
+                        for name, of, request in CONTESTANTS:
+                            found = engine.ask(TIMEOUT, **request)
+                            _check(engine, of, sales.answers, Path(folder) / "answers.json")
+                            runs.add(PART, f"{name}, {size} M", **found)
                     if len(runs.of(PART, f"incremental, {size} M")) <= number:
                         produce_raw(sales.events(held // 100), TOPIC, broker.bootstrap)
                         held += held // 100
-                        runs.add(PART, f"incremental, {size} M", **engine.ask(TIMEOUT, do="batch", full=False))
+                        found = engine.ask(TIMEOUT, do="batch", full=False)
+                        _check(engine, "tideline", sales.answers, Path(folder) / "answers.json")
+                        runs.add(PART, f"incremental, {size} M", **found)
+
+
+def _check(engine: Contestant, of: str, expected: Answers, path: Path) -> None:
+    engine.ask(TIMEOUT, do="answers", of=of, path=str(path))
+    check(expected, json.loads(path.read_text("utf-8")))
 
 
 def figures(runs: Runs) -> list[Figure]:

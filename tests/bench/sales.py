@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from contestants import EngineFault
+
+from serving_layer.query import Query
+from serving_layer.reader import Reader
 from tideline import Count, Last, Max, Mean, Min, Source, Sum, View, hours
 from tideline.eventfiles import Event
 
@@ -16,6 +21,7 @@ SCHEMA = (
 START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 COUNTRIES = ("United Kingdom", "France", "Germany", "Spain", "Norway")
 PRODUCTS, CUSTOMERS, SECONDS = 4_000, 20_000, 86_400
+VIEWS = ("by_product", "by_customer", "by_hour")
 Answers = dict[str, dict[str, list[Any]]]
 """view -> key -> measures; the hour of `by_hour` stands behind its country, as `France 2026-01-01T07`."""
 
@@ -70,7 +76,7 @@ class Sales:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.answers: Answers = {"by_product": {}, "by_customer": {}, "by_hour": {}}
+        self.answers: Answers = {view: {} for view in VIEWS}
         self._dice = random.Random(seed)
         self._drawn = 0
 
@@ -106,12 +112,41 @@ def _take(view: dict[str, list[Any]], key: str, quantity: int, price: float | No
         found[2] = price
 
 
-def wrong(expected: Answers, found: Answers) -> list[str]:
-    """Where answers differ, at most ten places."""
+def repeated(seed: int, pool: int, count: int) -> Answers:
+    """The answers over the first `count` events where those of a seed come again after `pool` of them."""
+    whole, rest = divmod(count, pool)
+    every, last = Sales(seed), Sales(seed)
+    deque(every.events(pool), 0)
+    deque(last.events(rest), 0)
+    found: Answers = {view: dict(rows) for view, rows in last.answers.items()}
+    for view, rows in every.answers.items() if whole else ():
+        for key, (lines, quantity, *largest) in rows.items():
+            more = last.answers[view].get(key, [0, 0, *largest])
+            most = [max(*pair) for pair in zip(largest, more[2:], strict=True)]
+            found[view][key] = [whole * lines + more[0], whole * quantity + more[1], *most]
+    return found
+
+
+def answer(row: dict[str, Any]) -> tuple[str, list[Any]]:
+    """A row of Tideline's as a key and its measures."""
+    key = next(str(row[name]) for name in ("product", "customer", "country") if name in row)
+    hour = row.get("sold_at") or row.get("bucket")
+    measures = [row[name] for name in ("lines", "quantity", "largest") if name in row]
+    return (f"{key} {hour.isoformat()[:13]}" if hour else key), measures
+
+
+def answered(reader: Reader) -> Answers:
+    """What an installation with the three views answers."""
+    return {view: dict(answer(row) for row in reader.query(Query(view)).rows) for view in VIEWS}
+
+
+def check(expected: Answers, found: Answers) -> None:
+    """Raises EngineFault where answers differ, with at most ten places."""
     places = [
         f"{view} {key}: {found.get(view, {}).get(key)} instead of {expected[view].get(key)}"
         for view in expected
         for key in {**expected[view], **found.get(view, {})}
         if expected[view].get(key) != found.get(view, {}).get(key)
     ]
-    return places[:10]
+    if places:
+        raise EngineFault(f"wrong answers: {'; '.join(places[:10])}")

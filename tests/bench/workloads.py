@@ -13,7 +13,7 @@ from contestants import Contestant, EngineFault
 from figures import Figure, Runs
 from peer_environments import PeerMissing, peer_python
 from published import Ads, Bids
-from sales import wrong
+from sales import check
 
 from tideline.produce import produce_raw
 from tideline.runtime.broker import Broker
@@ -55,9 +55,7 @@ def run(runs: Runs, events: int, rounds: int) -> None:
                 else:
                     with Contestant(f"peers/engine_{name}.py", peer_python(name)) as peer:
                         reply = peer.ask(TIMEOUT, **request)
-                places = wrong({view: expected[topic][view]}, json.loads(path.read_text("utf-8")))
-            if places:
-                raise EngineFault(f"wrong answers: {'; '.join(places)}")
+                check({view: expected[topic][view]}, json.loads(path.read_text("utf-8")))
             return reply
 
         for view, example in WORKLOADS.items():
