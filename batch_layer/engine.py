@@ -13,15 +13,16 @@ from pyspark.sql import DataFrame, SparkSession
 from batch_layer.archive import DeltaMaster
 from batch_layer.parts import Built, Task
 from batch_layer.segments import Segments
+from tideline.collect import log_stats
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
+from tideline.fold_plan import LOG_VIEW
 from tideline.ledger import Ledger, LogStats
 from tideline.plans import SourcePlan
 from tideline.runtime.home import Home
 from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
-from tideline.spark.collect import log_stats
-from tideline.spark.fold import LOG_VIEW, Fold
+from tideline.spark.fold import Fold
 from tideline.stores import Store
 
 

@@ -21,11 +21,11 @@ from batch_layer.loading import load_segment, to_merge
 from batch_layer.parts import Built, Task
 from tideline import delta_files, delta_log
 from tideline.definition import ViewDefinition
+from tideline.fold_plan import PlannedView
 from tideline.ledger import Segment
 from tideline.merge import Row
 from tideline.points import reach
 from tideline.spark.faults import TableFault, table_faults
-from tideline.spark.fold import PlannedView
 from tideline.spark.states import merge_states, rows_of, segment_rows
 from tideline.spark.tables import read_files, table_schema, write_files
 from tideline.stores import Store

@@ -1,8 +1,8 @@
 """Folding micro-batches with Spark: decode, find repeats, one aggregation for all views of a source.
 
-A small micro-batch is read and decoded here, in the driver, and its fold is planned once: to start Spark's Python
-workers and to plan a query take longer than to decode and fold it. A large one is read and decoded by the workers. It
-is the same reader, the same decoder, and the same fold.
+A small micro-batch is read and decoded here, in the driver: to start Spark's Python workers takes longer. A large one
+is read and decoded by the workers. It is the same reader and the same decoder. Views that are plain are folded by Arrow
+where their events are decoded; the others by Spark, which plans the fold of small micro-batches once.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from pyspark.sql import DataFrame, SparkSession
 from speed_layer.layer import Parts
 from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
+from tideline.arrow_expressions import NotPlain
+from tideline.arrow_fold import arrow_fold, plain_views
+from tideline.collect import by_view, collect
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
 from tideline.definition import ViewDefinition
+from tideline.fold_plan import FoldPlan
 from tideline.ledger import Ledger
 from tideline.plans import Folded, Planner, SourcePlan
 from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
-from tideline.spark.collect import collect
 from tideline.spark.events import plain_headers
 from tideline.spark.faults import table_faults
 from tideline.spark.fold import Fold
-from tideline.spark.kafka import kafka_events
+from tideline.spark.kafka import kafka_events, kafka_folds
 from tideline.spark.prepared import PreparedQuery
 from tideline.spark.ranges import event_ids
 from tideline.spark.repeats import Repeats
@@ -118,6 +121,10 @@ class SparkFolder:
     ) -> Folded:
         if small is not None:
             return fold.of_few(self.spark, self._decoded_here(small, fold, repeats))
+        if fold.plain is not None and repeats is None:
+            results = kafka_folds(self.spark, self.bootstrap, fold.plain, start, stop)
+            if results is not None:
+                return collect(fold.plain, *results)
         return fold.of_many(self._decoded_by_workers(fold, start, stop, repeats, cached))
 
     def _decoded_here(self, small: pa.RecordBatch, fold: Fold, repeats: Repeats | None) -> pa.Table:
@@ -146,8 +153,8 @@ class SparkFolder:
         self._small.keep(set())
 
 
-class _CompiledFold(Fold):
-    """A fold and, from its first small micro-batch on, Spark's plans of it: for one task each."""
+class _SparkFold(Fold):
+    """A fold by Spark and, from its first small micro-batch on, its plans of it: for one task each."""
 
     def __init__(self, source: SourceDefinition, views: Sequence[ViewDefinition]) -> None:
         super().__init__(source, views)
@@ -156,17 +163,47 @@ class _CompiledFold(Fold):
 
     def of_few(self, spark: SparkSession, events: pa.Table) -> Folded:
         """What decoded events in memory fold to; many are shared between two tasks, so that a group may come twice."""
+        events = events.select([*self.record_columns, *self.event_columns, "_reason", "_duplicate"])
         parts = 2 if len(events) * (len(self.views) + 1) > _ONE_TASK else 1
         while len(self._prepared) < parts:
             query = PreparedQuery(spark, events.schema, lambda frame: self.aggregate(plain_headers(frame)))
             self._prepared.append(query)
         if parts == 1:
-            return collect(self, self._prepared[0].run(events))
+            return collect(self, by_view(self._prepared[0].run(events)))
         middle = len(events) // 2
         other = self._second.submit(self._prepared[1].run, events.slice(middle))
         tables = [self._prepared[0].run(events.slice(0, middle)), other.result()]
-        return collect(self, *tables)
+        return collect(self, *map(by_view, tables))
 
     def of_many(self, events: DataFrame) -> Folded:
         """What decoded events fold to."""
-        return collect(self, self.aggregate(events).toArrow())
+        return collect(self, by_view(self.aggregate(events).toArrow()))
+
+
+class _CompiledFold(_SparkFold):
+    """The fold of views of which Arrow folds those that are plain, and Spark the rest; and all, if the events are not
+    as plain."""
+
+    def __init__(self, source: SourceDefinition, views: Sequence[ViewDefinition]) -> None:
+        super().__init__(source, views)
+        plain = plain_views(source, views)
+        rest = [view for view in views if view not in plain]
+        self._plain = arrow_fold(source, plain) if plain or not views else None
+        self._rest = _SparkFold(source, rest) if plain and rest else None
+
+    @property
+    def plain(self) -> FoldPlan | None:
+        """The plan, where Arrow folds every view of it."""
+        return None if self._plain is None or self._rest else self._plain.plan
+
+    def of_few(self, spark: SparkSession, events: pa.Table) -> Folded:
+        if self._plain is None:
+            return super().of_few(spark, events)
+        try:
+            folded = collect(self._plain.plan, self._plain.fold(events))
+        except NotPlain:
+            return super().of_few(spark, events)
+        if self._rest is None:
+            return folded
+        others = self._rest.of_few(spark, events)
+        return Folded({**folded.rows, **others.rows}, others.log, others.rejects)

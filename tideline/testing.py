@@ -27,12 +27,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tideline.codec import pack_row, unpack_row
+from tideline.collect import by_view, collect
 from tideline.definition import ViewDefinition
 from tideline.errors import UsageError
 from tideline.eventfiles import EventFile
 from tideline.plans import Folded
 from tideline.source import INSERT, RETRACT, SourceDefinition
-from tideline.spark.collect import collect
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
 from tideline.spark.resolve import Resolved
@@ -216,7 +216,7 @@ class _Check:
         return self._collect(self.fold.aggregate(events))
 
     def _collect(self, folded: DataFrame) -> Folded:
-        return collect(self.fold, folded.toArrow())
+        return collect(self.fold, by_view(folded.toArrow()))
 
     def _states(self, folded: Folded) -> dict[str, States]:
         return {

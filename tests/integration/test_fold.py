@@ -43,10 +43,10 @@ from tideline import (
     View,
 )
 from tideline.catalog import collect_catalog
+from tideline.collect import Folded, by_view, collect
 from tideline.definition import ViewDefinition
 from tideline.runtime.reading import Record
 from tideline.source import SourceDefinition
-from tideline.spark.collect import Folded, collect
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
 from tideline.spark.ranges import MASTER_COLUMNS
@@ -89,7 +89,7 @@ class Folds:
         return Fold(self.source, self.views).aggregate(events)
 
     def collect(self, values: Sequence[bytes], first: int = 0) -> Folded:
-        return collect(Fold(self.source, self.views), self.frame(values, first).toArrow())
+        return collect(Fold(self.source, self.views), by_view(self.frame(values, first).toArrow()))
 
     @staticmethod
     def present(view: ViewDefinition, states: Sequence[Any]) -> dict[str, Any]:

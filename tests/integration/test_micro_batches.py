@@ -9,6 +9,7 @@ from cases import SCHEMA, few_views, make_events, make_source, make_views, same_
 from installed import Installed
 
 from speed_layer.fold import FEW, SparkFolder
+from tideline import Count, CountBy, Last, Max, Mean, Sum, View, hours
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.merge import merger
@@ -112,3 +113,41 @@ def test_records_that_spark_does_not_hand_to_the_driver_are_decoded_by_the_worke
         assert same_state(plain(installed, fold(installed, FEW)), expected)
     finally:
         settings.set("spark.driver.maxResultSize", before)
+
+
+def plain_views(installed: Installed, **options: Any) -> list[View]:
+    """Views that Arrow folds."""
+    source = make_source(installed.topic, **options)
+    measures = {"lines": Count(), "units": Sum("quantity"), "most": Max("score"), "last": Last("amount")}
+    sold = View("sold", source=source, key="country", bucket=hours(1), where="quantity > 0", measures=measures)
+    return [sold, View("kinds", source=source, measures={"kinds": CountBy("kind"), "amount": Mean("amount")})]
+
+
+@pytest.mark.parametrize("event_id", ["id", None])
+def test_plain_views_fold_to_the_same_wherever_they_are_folded(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, event_id: str | None
+) -> None:
+    installed.apply(*plain_views(installed, event_id=event_id))
+    installed.send([*make_events(300, 8), *DEAD, *make_events(20, 8)])
+    with monkeypatch.context() as everything:
+        everything.setattr("speed_layer.fold.plain_views", lambda source, views: [])
+        by_spark = plain(installed, fold(installed, FEW))
+    with monkeypatch.context() as nothing:
+        nothing.setattr("speed_layer.fold._SparkFold.of_few", None)
+        assert same_state(plain(installed, fold(installed, FEW)), by_spark)
+    if event_id is None:
+        monkeypatch.setattr("speed_layer.fold._SparkFold.of_many", None)
+    assert same_state(plain(installed, fold(installed, 0)), by_spark)
+
+
+def test_an_overflow_among_plain_views_rejects_its_events_alone(installed: Installed) -> None:
+    source = make_source(installed.topic, event_id=None)
+    large = View("large", source=source, measures={"units": Sum("quantity * 100000000"), "lines": Count()})
+    installed.apply(large, View("lines", source=source, key="kind", measures={"lines": Count()}))
+    events = make_events(100, 9)
+    installed.send(events)
+    over = sum(event["quantity"] is not None and abs(event["quantity"]) > 21 for event in events)
+    small, many = fold(installed, FEW), fold(installed, 0)
+    assert same_state(plain(installed, small), plain(installed, many))
+    assert over > 0
+    assert list(small[0].rejects.values()) == [over]

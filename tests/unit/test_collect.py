@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from tideline.spark.collect import python_values
+from tideline.collect import python_values
 
 COLUMNS = [
     pa.array([1, 2, 3]),

@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.classic.column import Column as ClassicColumn
 
+from tideline.fold_plan import is_text_key
 from tideline.types import Column, ColumnType
 
 EVENT_COLUMNS = (
@@ -32,11 +33,6 @@ def named_struct(fields: dict[str, str]) -> str:
 def quoted(name: str) -> str:
     """A column name as SQL quotes it."""
     return "`" + name.replace("`", "``") + "`"
-
-
-def is_text_key(kind: ColumnType) -> bool:
-    """Whether a key of this type is grouped by its text; the others are grouped by a bigint."""
-    return kind.name in ("string", "binary") or kind.is_decimal or kind.is_floating
 
 
 def key_to_slot(column: Column, sql: str) -> str:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
+from tideline.arrow_expressions import NotPlain
+from tideline.arrow_fold import ArrowFold
+from tideline.collect import PACKED, Tables, packed, unpacked
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
+from tideline.fold_plan import FoldPlan
 from tideline.kafka_reader import KafkaReader
 from tideline.runtime.topics import KafkaFault
 from tideline.source import SourceDefinition
@@ -19,6 +24,10 @@ from tideline.spark.faults import of_worker
 _PIECES = 2  # of the log for each core, where partitions are not of a size
 Piece = tuple[int, int, int]
 """A partition, its first offset, the one after its last."""
+Then = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+"""What becomes of the batches of a piece."""
+_FOLDED_AT_ONCE = 500_000  # events, of which a worker holds some 100 bytes each
+NOT_PLAIN = -1
 
 
 def kafka_records(
@@ -26,7 +35,7 @@ def kafka_records(
 ) -> DataFrame:
     """The record columns of [begin, end) of a topic. A range that Kafka lacks fails the job."""
     schema = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in columns)
-    return _read(spark, bootstrap, topic, begin, end, columns, lambda records: records, schema)
+    return _read(spark, bootstrap, topic, begin, end, columns, lambda batches: batches, schema)
 
 
 def kafka_events(
@@ -39,18 +48,49 @@ def kafka_events(
     columns: Sequence[str] | None = None,
 ) -> DataFrame:
     """[begin, end) of a source's topic as `decode` makes it of records."""
-    read = list(dict.fromkeys([*keep, *decoded_from(source)]))
+    decoded = _decoding(source, keep, columns)
     schema = event_schema(source, keep, columns)
-    return _read(
-        spark,
-        bootstrap,
-        source.topic,
-        begin,
-        end,
-        read,
-        lambda records: decode_batch(source, records, keep, columns),
-        schema,
-    )
+    return _read(spark, bootstrap, source.topic, begin, end, _read_columns(source, keep), decoded, schema)
+
+
+def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut, end: Cut) -> list[Tables] | None:
+    """[begin, end) of a topic folded where it is read, a result for each part of it; of a plan that is plain, and
+    where no event is looked for that repeats another. None where the events are not as plain as the plan.
+    """
+    keep, columns = plan.record_columns, plan.event_columns
+    decoded = _decoding(plan.source, keep, columns)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        fold = ArrowFold(plan)
+        for events in _gathered(decoded(batches)):
+            try:
+                yield packed(fold.fold(events.append_column("_duplicate", pa.array(np.zeros(len(events), np.bool_)))))
+            except NotPlain:
+                yield packed({NOT_PLAIN: events.slice(0, 0)})
+
+    read = _read_columns(plan.source, keep)
+    results = unpacked(_read(spark, bootstrap, plan.source.topic, begin, end, read, run, PACKED).toArrow())
+    return None if any(NOT_PLAIN in result for result in results) else results
+
+
+def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches in tables of some size, that a group comes in few of them."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= _FOLDED_AT_ONCE:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _read_columns(source: SourceDefinition, keep: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*keep, *decoded_from(source)]))
+
+
+def _decoding(source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None) -> Then:
+    return lambda batches: (decode_batch(source, batch, keep, columns) for batch in batches)
 
 
 def _read(
@@ -60,7 +100,7 @@ def _read(
     begin: Cut,
     end: Cut,
     columns: Sequence[str],
-    then: Callable[[pa.RecordBatch], pa.RecordBatch],
+    then: Then,
     schema: str,
 ) -> DataFrame:
     pieces = pieces_of(topic, begin, end, _PIECES * spark.sparkContext.defaultParallelism)
@@ -71,7 +111,7 @@ def _read(
                 partition, first, after = pieces[number]
                 try:
                     with KafkaReader(bootstrap, topic, {partition: first}) as reader:
-                        yield from map(then, reader.read({partition: after}, columns))
+                        yield from then(reader.read({partition: after}, columns))
                 except KafkaFault as fault:
                     raise of_worker(fault) from None
 

@@ -15,9 +15,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.definition import ViewDefinition
+from tideline.fold_plan import PlannedView
 from tideline.measures.base import Entries, Measure, Part
 from tideline.spark.columns import quoted, slot_to_key
-from tideline.spark.fold import PlannedView
 from tideline.types import BIGINT, to_wire
 
 

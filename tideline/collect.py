@@ -1,26 +1,28 @@
-"""From folded rows, as Arrow hands them over, to the states that the store keeps."""
+"""From folded rows, as Arrow tables, to the states that the store keeps."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tideline.fold_plan import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_REJECT, LOG_VIEW, FoldPlan, PlannedView
 from tideline.ledger import LogStats
 from tideline.plans import Folded, Row
-from tideline.spark.fold import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_REJECT, LOG_VIEW, Fold, PlannedView
 from tideline.types import Column, parse_text
 
+Tables = Mapping[int, pa.Table]
+"""A fold's result: by the number of each view that has rows, and of the log's own, its group columns and slots."""
 
-def collect(fold: Fold, *results: pa.Table) -> Folded:
+
+def collect(fold: FoldPlan, *tables: Tables) -> Folded:
     """The states of a fold's results over parts of a range; a group has as many as there are results that hold it."""
-    tables = [dict(_by_view(result)) for result in results]
-    logs = [table.get(LOG_VIEW, result.slice(0, 0)) for table, result in zip(tables, results, strict=True)]
-    log, rejects = log_stats(fold, pa.concat_tables(logs))
+    logs = [table[LOG_VIEW] for table in tables if LOG_VIEW in table]
+    log, rejects = log_stats(fold, pa.concat_tables(logs)) if logs else ({}, {})
     rows = {
         planned.view.fingerprint: [row for table in found for row in _rows(planned, table)]
         for planned in fold.planned
@@ -29,12 +31,34 @@ def collect(fold: Fold, *results: pa.Table) -> Folded:
     return Folded(rows, log, rejects)
 
 
-def _by_view(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Each view's number with its rows."""
+def by_view(table: pa.Table) -> Tables:
+    """The rows of Spark's fold by view."""
     ordered = table.take(pc.sort_indices(table["view"])).combine_chunks()
     numbers, counts = np.unique(ordered["view"].to_numpy(), return_counts=True)
-    for number, count, end in zip(numbers.tolist(), counts.tolist(), np.cumsum(counts).tolist(), strict=True):
-        yield number, ordered.slice(end - count, count)
+    ends = np.cumsum(counts)
+    places = zip(numbers.tolist(), counts.tolist(), ends.tolist(), strict=True)
+    return {number: ordered.slice(end - count, count) for number, count, end in places}
+
+
+PACKED = "view int, rows binary"
+"""Results as Spark carries them between its processes: each view's table as an Arrow stream."""
+
+
+def packed(tables: Tables) -> pa.RecordBatch:
+    """A fold's result as rows of `PACKED`."""
+    rows = []
+    for table in tables.values():
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        rows.append(sink.getvalue().to_pybytes())
+    return pa.RecordBatch.from_arrays([pa.array(tables, pa.int32()), pa.array(rows, pa.binary())], ["view", "rows"])
+
+
+def unpacked(table: pa.Table) -> list[Tables]:
+    """The results that `packed` packed, one for each row."""
+    pairs = zip(table["view"].to_pylist(), table["rows"].to_pylist(), strict=True)
+    return [{view: pa.ipc.open_stream(rows).read_all()} for view, rows in pairs]
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
@@ -52,7 +76,7 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
     return plain
 
 
-def log_stats(fold: Fold, table: pa.Table) -> tuple[dict[int, LogStats], dict[str, int]]:
+def log_stats(fold: FoldPlan, table: pa.Table) -> tuple[dict[int, LogStats], dict[str, int]]:
     """The log's counts by partition, and the rejected events by view, from the rows of the log's own view."""
     fingerprints = {str(planned.index): planned.view.fingerprint for planned in fold.planned}
     log: dict[int, LogStats] = {}
