@@ -19,8 +19,8 @@ from pyspark.sql import DataFrame, SparkSession
 from speed_layer.layer import Parts
 from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
-from tideline.arrow_expressions import NotPlain
 from tideline.arrow_fold import arrow_fold, plain_views
+from tideline.arrow_terms import NotPlain
 from tideline.collect import by_view, collect
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from

@@ -1,29 +1,28 @@
 """The fold of views whose expressions are plain, by Arrow, where the events are: no job of Spark's, no row of its own.
 
 It gives what Spark's fold gives, slot by slot, for the same plan (`tests/integration/test_arrow_fold.py`), for sources
-without an operation and measures that count, add up, compare or take the first or last value. A batch of events that is
+without an operation and any measure. A batch of events that is
 not as plain as its views, with a NaN or an overflow, raises NotPlain, and is folded by Spark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasketches import hll_sketch, tgt_hll_type
 
-from tideline.arrow_expressions import BOOLEAN, Columns, Compiler, Datum, NotPlain, Term, without_nan
+from tideline.arrow_expressions import Compiler
+from tideline.arrow_terms import BOOLEAN, Columns, Datum, NotPlain, Term, plainly, without_nan
 from tideline.definition import ViewDefinition
 from tideline.fold_plan import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_VIEW, FoldPlan, PlannedView, is_text_key
 from tideline.source import SourceDefinition
 from tideline.types import BIGINT, STRING, Column, ColumnType
 
-FUNCTIONS = frozenset({"count", "sum", "min", "max", "first", "last", "moments"})
-_RANK = "_rank"
-_SUMMED = "_summed"
+FUNCTIONS = frozenset({"count", "sum", "min", "max", "first", "last", "moments", "hll"})
 
 
 def arrow_fold(source: SourceDefinition, views: Sequence[ViewDefinition]) -> ArrowFold | None:
@@ -37,15 +36,6 @@ def arrow_fold(source: SourceDefinition, views: Sequence[ViewDefinition]) -> Arr
 def plain_views(source: SourceDefinition, views: Sequence[ViewDefinition]) -> list[ViewDefinition]:
     """The views that can be folded here: none of a source that cannot."""
     return [view for view in views if arrow_fold(source, [view]) is not None]
-
-
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """What Arrow refuses to compute is left to Spark."""
-    try:
-        yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise NotPlain(str(error)) from None
 
 
 class Events:
@@ -102,7 +92,7 @@ class ArrowFold:
 
         `events` has the event columns, `_partition`, `_offset`, `_hash`, `_reason` and `_duplicate`.
         """
-        with _plainly():
+        with plainly():
             whole = events.combine_chunks()
             alive, repeated = _one_array(whole["_reason"]).is_null(), _one_array(whole["_duplicate"])
             counted = pc.and_(alive, pc.invert(repeated))
@@ -159,10 +149,12 @@ class _ViewFold:
             slot: compiler.compile(*_key_input(column, sql))
             for column, sql, slot in zip(view.key, view.key_sql, planned.key_slots, strict=True)
         }
-        self._inputs = {}
+        self._inputs: dict[str, tuple[str, Term]] = {}
+        self._sizes: dict[str, int] = {}
         for part, slot in planned.parts().values():
             if part.function not in FUNCTIONS:
                 raise NotPlain(part.function)
+            self._sizes[slot] = part.argument
             self._inputs[slot] = part.function, compiler.compile(_text(part.type, view.sql(part.sql)), part.type)
         self._entries = [
             (
@@ -221,6 +213,8 @@ class _ViewFold:
                 options = pc.VarianceOptions(ddof=0)
                 wanted += [(slot, "count", None, f"{slot}n"), (slot, "mean", None, f"{slot}mean")]
                 wanted.append((slot, "variance", options, f"{slot}m2"))
+            elif function == "hll":
+                wanted.append((slot, "distinct", None, slot))
             else:
                 wanted.append((slot, function, None, slot))
         table = _grouped(rows(columns), list(groups), wanted)
@@ -229,6 +223,10 @@ class _ViewFold:
         for slot, values in edges.items():
             table = table.set_column(table.column_names.index(slot), slot, _edges(events, values, table[slot]))
         for slot, (function, _) in self._inputs.items():
+            if function == "hll":
+                size = self._sizes[slot]
+                sketches = pa.array([_sketch(size, values) for values in table[slot].to_pylist()], pa.binary())
+                table = table.set_column(table.column_names.index(slot), slot, sketches)
             if function == "moments":
                 count, mean, variance = (table[f"{slot}{name}"].combine_chunks() for name in ("n", "mean", "m2"))
                 squares = pc.multiply(variance, count.cast(pa.float64()))
@@ -261,6 +259,15 @@ def _grouped(table: pa.Table, keys: list[str], wanted: Sequence[tuple[str, str, 
     found = table.group_by(keys, use_threads=False).aggregate([one[:3] for one in wanted])
     columns = {name: found[name] for name in keys}
     return pa.table({**columns, **{name: found[f"{column}_{function}"] for column, function, _, name in wanted}})
+
+
+def _sketch(lg_k: int, values: Sequence[str | None]) -> bytes | None:
+    """The HLL sketch of distinct values, null for none."""
+    sketch = hll_sketch(lg_k, tgt_hll_type.HLL_8)
+    for value in values:
+        if value is not None:
+            sketch.update(value)
+    return None if sketch.is_empty() else bytes(sketch.serialize_compact())
 
 
 def _edges(events: Events, values: pa.Array, ranks: pa.ChunkedArray) -> pa.Array:

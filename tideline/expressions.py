@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 
 from sqlglot.dialects.spark import Spark
@@ -74,7 +74,28 @@ def tokens(sql: str) -> list[Token]:
         raise DefinitionError("BAD_EXPRESSION", expression=sql, reason="expected one SQL expression")
     if re.search(r"--|/\*", sql) and sum(len(token.comments) for token in found):
         raise DefinitionError("BAD_EXPRESSION", expression=sql, reason="comments belong in the catalog's Python")
-    return found
+    return list(_whole_texts(sql, found))
+
+
+def _whole_texts(sql: str, found: Iterable[Token]) -> Iterator[Token]:
+    """The tokens, with a text that holds a quote twice as one, as Spark reads it: `'it''s'`."""
+    held: Token | None = None
+    for token in found:
+        texts = held is not None and held.token_type is token.token_type is TokenType.STRING
+        if held is not None and texts and held.end + 1 == token.start and sql[held.end] == sql[token.start]:
+            text = f"{held.text}{sql[token.start]}{token.text}"
+            held = Token(held.token_type, text, held.line, held.col, held.start, token.end, held.comments)
+            continue
+        if held is not None:
+            yield held
+        held = token
+    if held is not None:
+        yield held
+
+
+def has_quotes(sql: str) -> bool:
+    """Whether a text in an expression holds a quote, which sqlglot's parser reads in another way than Spark."""
+    return any(token.token_type is TokenType.STRING and re.search("['\"]", token.text) for token in tokens(sql))
 
 
 def _is_word(token: Token) -> bool:

@@ -13,14 +13,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import row_expressions
 from cases import make_source, make_views, same_state
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from tideline import Count, CountBy, First, Last, Max, Mean, Min, Source, StdDev, Sum, TopK, Variance, View, minutes
-from tideline.arrow_expressions import Compiler, NotPlain, Term
+from tideline import (
+    ApproxDistinct,
+    Count,
+    CountBy,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Quantiles,
+    Source,
+    StdDev,
+    Sum,
+    TopK,
+    Variance,
+    View,
+    minutes,
+)
+from tideline.arrow_expressions import Compiler
 from tideline.arrow_fold import ArrowFold, plain_views
+from tideline.arrow_terms import NotPlain, Term, plainly
 from tideline.arrow_types import arrow_type
 from tideline.catalog import collect_catalog
 from tideline.collect import by_view, collect
@@ -30,7 +49,7 @@ from tideline.plans import Folded
 from tideline.spark.columns import try_eval
 from tideline.spark.fold import Fold
 from tideline.spark.resolve import resolve_catalog
-from tideline.types import parse_schema, parse_type
+from tideline.types import Column, parse_schema, parse_type
 
 SCHEMA = (
     "flag boolean, tiny tinyint, small smallint, n int, o int, big bigint, single float, x double, y double, "
@@ -64,7 +83,10 @@ def make_table(seed: int, rows: int) -> pa.Table:
 NUMBERS = "n o big x y price rate 0 1 3 50000 0.5 2.25 7L 0D (-n) (-3) (-0.5) single".split()
 TEXTS = ["word", "other", "'a'", "''", "'Ελλάδα'", "'it''s'"]
 TIMES = ["at", "until", "day", "unix_micros(at)", "unix_date(day)"]
-leaves = st.sampled_from([*NUMBERS, *NUMBERS, *TEXTS, *TIMES, "flag", "true", "tiny", "small", "null"])
+OTHERS = ["cast(price as double)", "flag", "true", "tiny", "small", "null"]
+leaves = st.sampled_from(
+    [*NUMBERS, *NUMBERS, *TEXTS, *TIMES, "cast(price as double)", "flag", "true", "tiny", "small", "null"]
+)
 comparisons = st.builds("({} {} {})".format, leaves, st.sampled_from("= <> < <= > >=".split()), leaves)
 
 
@@ -73,6 +95,7 @@ def _more(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     test = st.one_of(comparisons, nulls)
     return st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from("+ - *".split()), inner),
+        st.builds("({} / {})".format, inner, st.sampled_from(["x", "n", "3", "0.25D"])),
         st.builds("({} {} {})".format, test, st.sampled_from(["and", "or"]), test),
         st.builds("(not {})".format, test),
         st.builds("if({}, {}, {})".format, test, inner, inner),
@@ -81,6 +104,17 @@ def _more(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("nullif({}, {})".format, inner, inner),
         st.builds("({} in ({}, {}))".format, inner, leaves, leaves),
         st.builds("({} between {} and {})".format, inner, leaves, leaves),
+        st.builds("{}({})".format, st.sampled_from("abs sign ln ceil isnan hour dayofweek second".split()), inner),
+        st.builds("ceil(ln({}) / 0.02D)".format, inner),
+        st.builds("concat({}, {})".format, inner, inner),
+        st.builds("{}({}, {})".format, st.sampled_from(["pmod", "mod"]), inner, st.sampled_from("3 7".split())),
+        st.builds("({} % {})".format, inner, st.sampled_from("3 2".split())),
+        st.builds("try_element_at(array(5, 6, 7), {})".format, inner),
+        st.builds("({} like {})".format, inner, st.sampled_from(["'a%'", "'%Z'", "' %'", "'_a%'"])),
+        st.builds("({} not like {})".format, inner, st.sampled_from(["'a%'", "'%Z'"])),
+        st.builds("({} not in ({}, {}))".format, inner, leaves, leaves),
+        st.builds("({} not between {} and {})".format, inner, leaves, leaves),
+        st.builds("ceil({}, 1)".format, inner),
         st.builds("cast({} as {})".format, inner, st.sampled_from("bigint double int decimal(20,0) string".split())),
         test,
     )
@@ -89,25 +123,37 @@ def _more(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 expressions = st.recursive(leaves, _more, max_leaves=6)
 
 
-def _plain(terms: Mapping[str, Term], table: pa.Table) -> dict[str, list[Any]]:
-    """What Arrow makes of those that it does not leave to Spark once it sees the values."""
-    columns = {name: table[name].combine_chunks() for name in table.column_names}
-    found = {}
-    for sql, term in terms.items():
-        with contextlib.suppress(NotPlain, pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            values = term.evaluate(columns)
-            values = pa.repeat(values, len(table)) if isinstance(values, pa.Scalar) else values
-            assert values.type == arrow_type(term.typed), (sql, values.type, term)
-            found[sql] = values.to_pylist()
+LEFT = "left to Spark"
+
+
+def _by_row(term: Term, table: pa.Table) -> list[Any]:
+    """What Arrow makes of each row by itself; LEFT where it does not."""
+    found: list[Any] = []
+    for row in range(len(table)):
+        columns = {name: table[name].slice(row, 1).combine_chunks() for name in table.column_names}
+        try:
+            with plainly():
+                values = term.evaluate(columns)
+        except NotPlain:
+            found.append(LEFT)
+            continue
+        values = pa.repeat(values, 1) if isinstance(values, pa.Scalar) else values
+        assert values.type == arrow_type(term.typed), (values.type, term)
+        found += values.to_pylist()
     return found
 
 
-def _compiled(sqls: Sequence[str]) -> dict[str, Term]:
-    compiler, found = Compiler(COLUMNS), {}
+def _compiled(sqls: Sequence[str], columns: tuple[Column, ...] = COLUMNS) -> dict[str, Term]:
+    compiler, found = Compiler(columns), {}
     for sql in sqls:
         with contextlib.suppress(NotPlain):
             found[sql] = compiler.term(sql)
-    return {sql: term for sql, term in found.items() if term.kind is not None}
+    return {sql: term for sql, term in found.items() if term.kind is not None and not term.rounded}
+
+
+def _plain(value: Any) -> Any:
+    """A time as Spark's rows and Arrow's have it: the one without its zone, which is the machine's."""
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, dt.datetime) and value.tzinfo else value
 
 
 def _same(left: Any, right: Any) -> bool:
@@ -116,21 +162,42 @@ def _same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and bool(left == right)
 
 
-@settings(max_examples=8, deadline=None)
+def _differences(spark: SparkSession, table: pa.Table, terms: Mapping[str, Term]) -> list[Any]:
+    """Where a row's value is neither Spark's nor left to it; an error of Spark's always is."""
+    of_one = [try_eval(spark, f"struct({sql} as v)").alias(f"v{number}") for number, sql in enumerate(terms)]
+    frame = spark.createDataFrame(table).select(*of_one)
+    wrong: list[Any] = []
+    rows = table.to_pylist()
+    theirs_by_row = frame.collect()
+    for place, (sql, kind) in enumerate(zip(terms, frame.schema, strict=True)):
+        wanted = parse_type(kind.dataType["v"].dataType.simpleString())
+        if terms[sql].kind != wanted:  # `compile` refuses it
+            wrong += [] if wanted.is_decimal else [(sql, wanted, terms[sql])]
+            continue
+        found = _by_row(terms[sql], table)
+        for row, theirs, right in zip(rows, theirs_by_row, found, strict=True):
+            left = theirs[place]
+            if right != LEFT and (left is None or not _same(_plain(left["v"]), _plain(right))):
+                wrong.append((sql, row, left, right))
+                break
+    return wrong
+
+
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(sqls=st.lists(expressions, min_size=60, max_size=60), seed=st.integers(0, 1000))
 def test_what_is_plain_is_what_spark_says(spark: SparkSession, sqls: list[str], seed: int) -> None:
-    table = make_table(seed, 12)
-    terms = _compiled(sqls)
-    found = _plain(terms, table)
-    frame = spark.createDataFrame(table).select(
-        *(try_eval(spark, sql).alias(f"v{number}") for number, sql in enumerate(found))
-    )
-    kinds = [parse_type(kind) for _, kind in frame.dtypes]
-    assert kinds == [terms[sql].kind for sql in found]
-    rows = table.to_pylist()
-    for sql, theirs, mine in zip(found, frame.toArrow().columns, found.values(), strict=True):
-        for row, left, right in zip(rows, theirs.to_pylist(), mine, strict=True):
-            assert _same(left, right), (sql, row, left, right)
+    assert _differences(spark, make_table(seed, 12), _compiled(sqls)) == []
+
+
+def test_expressions_of_all_kinds_are_what_spark_says_or_left_to_it(spark: SparkSession) -> None:
+    table = row_expressions.events().select([column.name for column in row_expressions.SOURCE.schema])
+    table = table.cast(pa.schema([(c.name, arrow_type(c.type)) for c in row_expressions.SOURCE.schema]))
+    terms = _compiled(row_expressions.EXPRESSIONS, row_expressions.SOURCE.schema)
+    terms.pop("ts")  # before year 1, which Python cannot show
+    assert len(terms) > 130
+    assert _differences(spark, table, terms) == []
+    others = [text.strip() for text in row_expressions.LEFT_TO_SPARK.split(";") if text.strip()]
+    _compiled(others, row_expressions.SOURCE.schema)  # does not fail otherwise
 
 
 SOURCE = Source("odd", schema=SCHEMA, event_time="at", max_ahead=None)
@@ -156,6 +223,12 @@ MEASURES: dict[str, Any] = {
     "first": First("n"),
     "last": Last("word", where="flag"),
     "last_price": Last("price"),
+    "words_seen": ApproxDistinct("word"),
+    "days_seen": ApproxDistinct("day", lg_k=6),
+    "sizes": Quantiles("price", at=[0.5]),
+    "spreads": Quantiles("n", at=[0.1], where="flag"),
+    "tiny_sizes": Quantiles("n * 1e-3D * 1.0000001D", at=[0.1]),
+    "hours": CountBy("cast(hour(at) * 60 + minute(at) as string)"),
     "by_word": CountBy("case when n > 1 then word when flag then 'flag' end"),
     "top": TopK("other", k=2, weight="small"),
 }
@@ -234,9 +307,9 @@ def test_events_that_are_not_plain_are_left_to_spark(odd_views: list[ViewDefinit
         fold.fold(nan)
 
 
-def test_what_is_not_plain_is_told_by_the_view(spark: SparkSession) -> None:
-    """Of the views with every measure, one with none but plain ones."""
-    views = make_views(make_source("shop", event_id=None))
-    resolved = resolve_catalog(spark, collect_catalog(views, "a test"))
-    (source,) = resolved.sources.values()
-    assert [view.name for view in plain_views(source, list(resolved.views.values()))] == ["totals"]
+def test_views_that_are_not_plain_are_told_from_those_that_are(spark: SparkSession) -> None:
+    source = make_source("shop", event_id=None)
+    text = View("text", source=source, columns={"of": "cast(id as int)"}, measures={"of": Sum("of")})
+    resolved = resolve_catalog(spark, collect_catalog([*make_views(source), text], "a test"))
+    found = plain_views(*resolved.sources.values(), list(resolved.views.values()))
+    assert [view.name for view in found] == ["everything", "countries", "totals"]

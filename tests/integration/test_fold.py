@@ -196,6 +196,8 @@ def fold_odd(spark: SparkSession) -> Callable[..., Any]:
         (Sum("big + 1L"), ("a", 1, 2**63 - 1, 1.0)),
         (Max("n * 2"), ("a", 2**31 - 1, 1, 1.0)),
         (Mean("cast(name as int)"), ("word", 1, 1, 1.0)),
+        (Count(where="n * 2 between 0 and 50"), ("a", 2**31 - 1, 1, 1.0)),
+        (Sum("nullif(-n, 7)"), ("a", -(2**31), 1, 1.0)),
         (CountBy("split(name, ',')[n - 1]"), ("a", 9, 1, 1.0)),
         (TopK("name", weight="n * 2"), ("a", 2**31 - 1, 1, 1.0)),
         (Quantiles("1 / x"), ("a", 1, 1, 0.0)),

@@ -165,6 +165,7 @@ def test_spelling_does_not_count_but_texts_do() -> None:
     assert normalise("Upper( s )") == normalise("upper(s)")
     assert normalise("'A'") != normalise("'a'")
     assert normalise("a") != normalise("'a'")
+    assert normalise("'it''s'") != normalise("'it' 's'")  # Spark reads it's, and its
 
 
 @given(st.text(max_size=30))

@@ -28,6 +28,7 @@ _SETTINGS = {
     # Spark would compute what columns have in common first, outside of the TryEval that is to catch its
     # errors.
     "spark.sql.subexpressionElimination.enabled": "false",
+    "spark.sql.alwaysInlineCommonExpr": "true",
 }
 
 

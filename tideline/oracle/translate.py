@@ -16,6 +16,7 @@ import sqlglot
 from sqlglot import expressions as exp
 from sqlglot.errors import SqlglotError
 
+from tideline.expressions import has_quotes
 from tideline.oracle import arithmetic as math
 from tideline.oracle import choices
 from tideline.oracle.arithmetic import BOOLEAN, STRING, TIMESTAMP, Term, Untranslatable
@@ -60,8 +61,8 @@ class Translator:
 
     def translate(self, sql: str) -> Term:
         """The expression for DuckDB. Raises Untranslatable."""
-        if "\\" in sql:
-            raise Untranslatable("a backslash in a text")
+        if "\\" in sql or has_quotes(sql):
+            raise Untranslatable("a backslash or a quote in a text")
         try:
             tree = sqlglot.parse_one(sql, read="spark")
         except SqlglotError as error:

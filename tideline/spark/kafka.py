@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from tideline.arrow_expressions import NotPlain
 from tideline.arrow_fold import ArrowFold
+from tideline.arrow_terms import NotPlain
 from tideline.collect import PACKED, Tables, packed, unpacked
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from

@@ -20,8 +20,10 @@ _DEFAULTS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
     "spark.sql.adaptive.enabled": "false",
-    # It may compute a shared expression ahead of the TryEval that is to catch its error, and so end the job.
+    # Both may compute a shared expression ahead of the TryEval that is to catch its error, and so end the job: of an
+    # expression that stands twice, and of one that Spark reads twice, as in `between` and `nullif`.
     "spark.sql.subexpressionElimination.enabled": "false",
+    "spark.sql.alwaysInlineCommonExpr": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
     # As many generated classes as plans need, and some: with fewer than a run goes through, each is compiled each time.
     "spark.sql.codegen.cache.maxEntries": "1000",
