@@ -7,6 +7,7 @@ where their events are decoded; the others by Spark, which plans the fold of sma
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from tideline.spark.prepared import PreparedQuery
 from tideline.spark.ranges import event_ids
 from tideline.spark.repeats import Repeats
 
+log = logging.getLogger(__name__)
 FEW = 100_000  # records of a small micro-batch
 _FEW_BYTES = 64 << 20
 _ONE_TASK = 10_000  # rows of the fold that one task has
@@ -190,6 +192,7 @@ class _CompiledFold(_SparkFold):
         rest = [view for view in views if view not in plain]
         self._plain = arrow_fold(source, plain) if plain or not views else None
         self._rest = _SparkFold(source, rest) if plain and rest else None
+        log.debug("of %s Arrow folds %s, Spark %s", source.name, [v.name for v in plain], [v.name for v in rest])
 
     @property
     def plain(self) -> FoldPlan | None:

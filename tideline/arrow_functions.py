@@ -11,7 +11,7 @@ from sqlglot import expressions as exp
 
 from tideline.arrow_terms import BOOLEAN, DATE, INT, Datum, NotPlain, Term, widened, without_nan
 from tideline.arrow_types import arrow_type
-from tideline.types import BIGINT, DOUBLE, STRING, ColumnType
+from tideline.types import BIGINT, DOUBLE, STRING, TIMESTAMP, ColumnType
 
 _DAY, _HOUR, _MINUTE, _SECOND = 86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000
 _THURSDAY = 4  # of 1970-01-01, where Sunday is 0
@@ -187,6 +187,7 @@ FUNCTIONS: dict[type[exp.Expression], Callable[..., Term]] = {
 
 
 _PMOD = _remainder(np.mod)
+_TIMES = {"timestamp_seconds": 1_000_000, "timestamp_millis": 1000, "timestamp_micros": 1}
 
 
 def by_name(name: str, arguments: Sequence[Term]) -> Term:
@@ -194,6 +195,10 @@ def by_name(name: str, arguments: Sequence[Term]) -> Term:
     if name == "validate_utf8" and len(arguments) == 1:
         # What decoders make is UTF-8, and nothing here makes other text of it.
         return widened(arguments[0], STRING)
+    if name in _TIMES and len(arguments) == 1:
+        micros = _TIMES[name]
+        count = widened(_of(arguments[0], INT, BIGINT), BIGINT)
+        return count.then(TIMESTAMP, lambda v: pc.multiply_checked(v, micros).cast(arrow_type(TIMESTAMP)))
     if name == "pmod" and len(arguments) == 2:
         return _PMOD(*arguments)
     raise NotPlain(name)

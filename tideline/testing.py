@@ -6,12 +6,14 @@ The events, made up or from a file, are decoded and folded by the very code that
 - *order*: the pieces may be merged in any order and grouping;
 - *alone*: folding every event by itself and merging equals folding them together, so no expression sees another row;
 - *spark*: Spark's merge of the pieces equals the serving merge;
+- *arrow*: where the speed layer folds a view by Arrow, Arrow's fold of these events equals Spark's;
 - *stored*: a state read back from the store is the state that was written;
 - *undone*: where rows may be retracted, the log and its opposite together leave the states of no rows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import math
@@ -26,11 +28,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from tideline.arrow_fold import ArrowFold, plain_views
+from tideline.arrow_terms import NotPlain
 from tideline.codec import pack_row, unpack_row
 from tideline.collect import by_view, collect
 from tideline.definition import ViewDefinition
 from tideline.errors import UsageError
 from tideline.eventfiles import EventFile
+from tideline.fold_plan import FoldPlan
 from tideline.plans import Folded
 from tideline.source import INSERT, RETRACT, SourceDefinition
 from tideline.spark.events import decode
@@ -173,6 +178,7 @@ class _Check:
         single = [self._states(self._folded(alone.where(f"_hash = {n}"))) for n in range(min(_ALONE, self.count))]
         few = self._states(self._folded(alone))
         opposite = self._states(self._folded(self._opposite())) if self.fold.source.operation else {}
+        by_arrow = self._by_arrow()
         outcomes = []
         for planned in self.fold.planned:
             view = planned.view
@@ -194,6 +200,8 @@ class _Check:
                 compare("spark", _merged(view, mine), _by_spark(view, frames)),
                 compare("stored", whole[view.fingerprint], _stored(whole[view.fingerprint])),
             ]
+            if view.fingerprint in by_arrow:
+                outcomes.append(compare("arrow", whole[view.fingerprint], by_arrow[view.fingerprint]))
             if opposite:
                 undone = _merged(view, [whole[view.fingerprint], opposite[view.fingerprint]])
                 nothing = [measure.zero() for measure in view.measures.values()]
@@ -201,6 +209,17 @@ class _Check:
         for frame in (*pieces, self.events):
             frame.unpersist()
         return outcomes
+
+    def _by_arrow(self) -> dict[str, States]:
+        """The states of the views that Arrow folds, where these events are plain enough."""
+        source, events = self.fold.source, self.events.toArrow()
+        found = {}
+        for view in plain_views(source, self.fold.views):
+            plan = FoldPlan(source, [view])
+            with contextlib.suppress(NotPlain):
+                rows = collect(plan, ArrowFold(plan).fold(events)).rows
+                found[view.fingerprint] = {(k, bucket): states for k, bucket, states in rows.get(view.fingerprint, ())}
+        return found
 
     def _opposite(self) -> DataFrame:
         """The events with every insertion a retraction, and the other way round."""

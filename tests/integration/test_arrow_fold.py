@@ -82,7 +82,7 @@ def make_table(seed: int, rows: int) -> pa.Table:
 
 NUMBERS = "n o big x y price rate 0 1 3 50000 0.5 2.25 7L 0D (-n) (-3) (-0.5) single".split()
 TEXTS = ["word", "other", "'a'", "''", "'Ελλάδα'", "'it''s'"]
-TIMES = ["at", "until", "day", "unix_micros(at)", "unix_date(day)"]
+TIMES = ["at", "until", "day", "unix_micros(at)", "unix_date(day)", "timestamp_millis(n)", "timestamp_seconds(o)"]
 OTHERS = ["cast(price as double)", "flag", "true", "tiny", "small", "null"]
 leaves = st.sampled_from(
     [*NUMBERS, *NUMBERS, *TEXTS, *TIMES, "cast(price as double)", "flag", "true", "tiny", "small", "null"]

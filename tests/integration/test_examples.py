@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize("name", ["nexmark", "ysb"])
 def test_the_laws_hold_of_every_view(spark: SparkSession, name: str) -> None:
     outcomes = list(check_views(spark, resolve_catalog(spark, load_catalog(EXAMPLES / f"{name}.py")), None, None, None))
-    assert outcomes
+    assert {outcome.law for outcome in outcomes} >= {"split", "spark", "arrow"}
     assert [outcome for outcome in outcomes if not outcome.holds] == []
 
 
