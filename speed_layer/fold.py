@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from speed_layer.layer import Parts
 from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
-from tideline.arrow_fold import arrow_fold, plain_views
+from tideline.arrow_fold import arrow_fold, combined, plain_views
 from tideline.arrow_terms import NotPlain
 from tideline.collect import by_view, collect
 from tideline.cut import Cut
@@ -126,7 +126,7 @@ class SparkFolder:
         if fold.plain is not None and repeats is None:
             results = kafka_folds(self.spark, self.bootstrap, fold.plain, start, stop)
             if results is not None:
-                return collect(fold.plain, *results)
+                return collect(fold.plain, *combined(fold.plain, results))
         return fold.of_many(self._decoded_by_workers(fold, start, stop, repeats, cached))
 
     def _decoded_here(self, small: pa.RecordBatch, fold: Fold, repeats: Repeats | None) -> pa.Table:

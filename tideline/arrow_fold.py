@@ -17,6 +17,7 @@ from datasketches import hll_sketch, tgt_hll_type
 
 from tideline.arrow_expressions import Compiler
 from tideline.arrow_terms import BOOLEAN, Columns, Datum, NotPlain, Term, plainly, without_nan
+from tideline.collect import Tables
 from tideline.definition import ViewDefinition
 from tideline.fold_plan import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_VIEW, FoldPlan, PlannedView, is_text_key
 from tideline.source import SourceDefinition
@@ -233,6 +234,26 @@ class _ViewFold:
                 moments = pa.StructArray.from_arrays([count, mean, squares], ["n", "mean", "m2"])
                 table = table.append_column(slot, moments)
         return table
+
+
+_COMBINED = {"count": "sum", "sum": "sum", "min": "min", "max": "max"}
+"""How results of an aggregate over parts of a range are put together, for those that Arrow can."""
+
+
+def combined(plan: FoldPlan, results: Sequence[Tables]) -> list[Tables]:
+    """The results of parts of a range, in which a group of most views comes once: what is left is merged in Python."""
+    whole: dict[int, pa.Table] = {}
+    rest: list[Tables] = [{LOG_VIEW: result[LOG_VIEW]} for result in results if LOG_VIEW in result]
+    for planned in plan.planned:
+        tables = [result[planned.index] for result in results if planned.index in result]
+        slots = [slot for _, slot in planned.parts().values()]
+        functions = [_COMBINED.get(plan.slots[int(slot[1:])].function) for slot in slots]
+        if len(tables) < 2 or planned.entries or None in functions:
+            rest += [{planned.index: table} for table in tables]
+            continue
+        wanted = [(slot, function or "", None, slot) for slot, function in zip(slots, functions, strict=True)]
+        whole[planned.index] = _grouped(pa.concat_tables(tables), [*planned.key_slots, "bucket"], wanted)
+    return [whole, *rest]
 
 
 def _key_input(column: Column, sql: str) -> tuple[str, ColumnType]:

@@ -7,6 +7,7 @@ import datetime as dt
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -38,7 +39,7 @@ from tideline import (
     minutes,
 )
 from tideline.arrow_expressions import Compiler
-from tideline.arrow_fold import ArrowFold, plain_views
+from tideline.arrow_fold import ArrowFold, combined, plain_views
 from tideline.arrow_terms import NotPlain, Term, plainly
 from tideline.arrow_types import arrow_type
 from tideline.catalog import collect_catalog
@@ -232,6 +233,7 @@ MEASURES: dict[str, Any] = {
     "by_word": CountBy("case when n > 1 then word when flag then 'flag' end"),
     "top": TopK("other", k=2, weight="small"),
 }
+COMBINED = "rows words few whole long exact product real mean least most earliest dearest".split()
 SHAPES: list[dict[str, Any]] = [
     {},
     {"key": "word", "bucket": minutes(1)},
@@ -296,6 +298,19 @@ def test_a_plain_fold_is_that_of_spark(
     for place, states in expected.items():
         for name, left, right in zip(MEASURES, states, found[place], strict=True):
             assert same_state(left, right), (place, name, left, right)
+
+
+def test_parts_of_a_range_combine_to_the_whole(odd_views: list[ViewDefinition]) -> None:
+    simple = [replace(view, measures={name: view.measures[name] for name in COMBINED}) for view in odd_views]
+    plan = FoldPlan(SOURCE.resolve(), simple)
+    fold, events = ArrowFold(plan), _events(6, 400)
+    parts = [fold.fold(events.slice(first, 130)) for first in range(0, 400, 130)]
+    found, expected = collect(plan, *combined(plan, parts)), collect(plan, fold.fold(events))
+    assert found.log == expected.log
+    assert {view: len(rows) for view, rows in found.rows.items()} == {v: len(r) for v, r in expected.rows.items()}
+    mine, theirs = _states(plan, found), _states(plan, expected)
+    assert mine.keys() == theirs.keys()
+    assert all(same_state(states, theirs[place]) for place, states in mine.items())
 
 
 def test_events_that_are_not_plain_are_left_to_spark(odd_views: list[ViewDefinition]) -> None:
