@@ -34,6 +34,7 @@ from tideline.arrow_terms import (
     product_type,
     sum_type,
     widened,
+    without_nan,
 )
 from tideline.expressions import has_quotes
 from tideline.types import BIGINT, DOUBLE, STRING, Column, ColumnType, parse_type
@@ -68,7 +69,7 @@ class Compiler:
     def compile(self, sql: str, kind: ColumnType) -> Term:
         """The expression, which must have this type. Raises NotPlain."""
         term = self.term(sql)
-        if term.kind != kind:
+        if term.typed != kind:
             raise NotPlain(f"{sql} is {term.kind}, not {kind}")
         return term
 
@@ -136,7 +137,10 @@ class Compiler:
         inner = self._term(node.this)
         if inner.literal is not None and inner.typed != DOUBLE:
             number = -Decimal(inner.literal) or Decimal(inner.literal)  # there is no -0
-            return constant(inner.typed, number if inner.typed.is_decimal else int(number), str(number))
+            if inner.typed.is_decimal:
+                return constant(inner.typed, number, str(number))
+            least = number == -(2**31) and isinstance(node.this, exp.Literal)  # the one int whose digits are a bigint's
+            return constant(INT if least else inner.typed, int(number), str(number))
         if inner.typed not in (INT, BIGINT, DOUBLE):
             raise NotPlain(f"minus {inner.typed}")
         return inner.then(inner.typed, pc.negate_checked)
@@ -208,7 +212,7 @@ class Compiler:
         inner = self._term(node.this)
         if kind == DOUBLE and node.this.is_string and node.this.name == "Infinity":
             return constant(DOUBLE, float("inf"))
-        if (inner.kind, kind) == (DOUBLE, BIGINT):
+        if (inner.typed, kind) == (DOUBLE, BIGINT):
             return inner.then(BIGINT, _truncated)
         return replace(widened(inner, kind), literal=None)
 
@@ -236,8 +240,8 @@ class Compiler:
 
 
 def _truncated(values: Datum) -> Datum:
-    """Doubles as whole numbers. Raises NotPlain where one may be too large."""
-    if pc.any(pc.greater_equal(pc.abs(values), float(2**62))).as_py():
+    """Doubles as whole numbers. Raises NotPlain where one may be too large, or is no number."""
+    if pc.any(pc.greater_equal(pc.abs(without_nan(values)), float(2**62))).as_py():
         raise NotPlain("a number too large for bigint")
     return values.cast(options=pc.CastOptions(pa.int64(), allow_float_truncate=True))
 

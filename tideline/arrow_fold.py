@@ -1,13 +1,14 @@
 """The fold of views whose expressions are plain, by Arrow, where the events are: no job of Spark's, no row of its own.
 
 It gives what Spark's fold gives, slot by slot, for the same plan (`tests/integration/test_arrow_fold.py`), for sources
-without an operation and any measure. A batch of events that is
-not as plain as its views, with a NaN or an overflow, raises NotPlain, and is folded by Spark.
+without an operation. A batch of events that is not as plain as its views, with a NaN or an overflow, raises NotPlain,
+and is folded by Spark.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,6 @@ from tideline.definition import ViewDefinition
 from tideline.fold_plan import LOG_DEAD, LOG_DUPLICATE, LOG_EVENT, LOG_VIEW, FoldPlan, PlannedView, is_text_key
 from tideline.source import SourceDefinition
 from tideline.types import BIGINT, STRING, Column, ColumnType
-
-FUNCTIONS = frozenset({"count", "sum", "min", "max", "first", "last", "moments", "hll"})
 
 
 def arrow_fold(source: SourceDefinition, views: Sequence[ViewDefinition]) -> ArrowFold | None:
@@ -46,7 +45,6 @@ class Events:
         self.columns, self.rows = columns, rows
         self.at = self.array(at)
         self._computed: dict[int, pa.Array] = {}
-        self._rank: pa.Array | None = None
 
     def array(self, term: Term) -> pa.Array:
         """A term's values, a constant's repeated."""
@@ -64,15 +62,18 @@ class Events:
         at = self.at.to_numpy()
         return pa.array(at - np.mod(at, width))
 
-    @property
+    @cached_property
+    def order(self) -> pa.Array:
+        """The places of the events in the order of time, partition and offset."""
+        keys = (self.columns["_offset"].to_numpy(), self.columns["_partition"].to_numpy(), self.at.to_numpy())
+        return pa.array(np.lexsort(keys))
+
+    @cached_property
     def rank(self) -> pa.Array:
-        """Each event's place in the order of time, partition and offset."""
-        if self._rank is None:
-            keys = (self.columns["_offset"].to_numpy(), self.columns["_partition"].to_numpy(), self.at.to_numpy())
-            places = np.empty(self.rows, np.int64)
-            places[np.lexsort(keys)] = np.arange(self.rows)
-            self._rank = pa.array(places)
-        return self._rank
+        """Each event's place in that order."""
+        ranks = np.empty(self.rows, np.int64)
+        ranks[self.order.to_numpy()] = np.arange(self.rows)
+        return pa.array(ranks)
 
 
 class ArrowFold:
@@ -150,13 +151,10 @@ class _ViewFold:
             slot: compiler.compile(*_key_input(column, sql))
             for column, sql, slot in zip(view.key, view.key_sql, planned.key_slots, strict=True)
         }
-        self._inputs: dict[str, tuple[str, Term]] = {}
-        self._sizes: dict[str, int] = {}
-        for part, slot in planned.parts().values():
-            if part.function not in FUNCTIONS:
-                raise NotPlain(part.function)
-            self._sizes[slot] = part.argument
-            self._inputs[slot] = part.function, compiler.compile(_text(part.type, view.sql(part.sql)), part.type)
+        self._inputs = {
+            slot: (part, compiler.compile(_text(part.type, view.sql(part.sql)), part.type))
+            for part, slot in planned.parts().values()
+        }
         self._entries = [
             (
                 number,
@@ -202,8 +200,8 @@ class _ViewFold:
         columns: dict[str, pa.Array] = dict(groups)
         wanted: list[tuple[str, str, Any, str]] = []
         edges: dict[str, pa.Array] = {}
-        for slot, (function, term) in self._inputs.items():
-            values = events.of(term)
+        for slot, (part, term) in self._inputs.items():
+            values, function = events.of(term), part.function
             if function in ("first", "last"):
                 edges[slot] = values
                 columns[slot] = pc.if_else(values.is_valid(), events.rank, pa.scalar(None, pa.int64()))
@@ -223,12 +221,11 @@ class _ViewFold:
             return table
         for slot, values in edges.items():
             table = table.set_column(table.column_names.index(slot), slot, _edges(events, values, table[slot]))
-        for slot, (function, _) in self._inputs.items():
-            if function == "hll":
-                size = self._sizes[slot]
-                sketches = pa.array([_sketch(size, values) for values in table[slot].to_pylist()], pa.binary())
+        for slot, (part, _) in self._inputs.items():
+            if part.function == "hll":
+                sketches = pa.array([_sketch(part.argument, values) for values in table[slot].to_pylist()], pa.binary())
                 table = table.set_column(table.column_names.index(slot), slot, sketches)
-            if function == "moments":
+            if part.function == "moments":
                 count, mean, variance = (table[f"{slot}{name}"].combine_chunks() for name in ("n", "mean", "m2"))
                 squares = pc.multiply(variance, count.cast(pa.float64()))
                 moments = pa.StructArray.from_arrays([count, mean, squares], ["n", "mean", "m2"])
@@ -293,10 +290,8 @@ def _sketch(lg_k: int, values: Sequence[str | None]) -> bytes | None:
 
 def _edges(events: Events, values: pa.Array, ranks: pa.ChunkedArray) -> pa.Array:
     """The time, place and value of the events of these ranks; null where there is none."""
-    place = np.empty(events.rows, np.int64)
-    place[events.rank.to_numpy()] = np.arange(events.rows)
     found = ranks.combine_chunks()
-    at = pa.array(place).take(found)
+    at = events.order.take(found)
     fields: dict[str, Datum] = {"at": events.at, "partition": events.columns["_partition"]}
     fields |= {"offset": events.columns["_offset"], "value": values}
     return pa.StructArray.from_arrays([one.take(at) for one in fields.values()], list(fields), mask=found.is_null())

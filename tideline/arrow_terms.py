@@ -97,10 +97,10 @@ def alike(left: Term, right: Term) -> tuple[Term, Term]:
         return widened(left, DOUBLE), widened(right, DOUBLE)
     if any(kind.is_decimal for kind in kinds):
         left, right = as_decimal(left), as_decimal(right)
-        digits, scale = (max(getattr(side.typed, name) for side in (left, right)) for name in ("precision", "scale"))
+        scale = max(side.typed.scale for side in (left, right))
         whole = max(side.typed.precision - side.typed.scale for side in (left, right))
         if whole + scale > _LONG_DECIMAL:
-            raise NotPlain(f"{digits} digits")
+            raise NotPlain(f"{whole + scale} digits")
         kind = pa.decimal128(whole + scale, scale)
         return left.then(left.typed, lambda v: v.cast(kind)), right.then(right.typed, lambda v: v.cast(kind))
     raise NotPlain(f"comparing {kinds}")
@@ -183,21 +183,20 @@ def widened(term: Term, kind: ColumnType) -> Term:
     old = term.typed
     if old == kind:
         return term
-    fits = (
-        (old.is_integer and kind.is_integer and _WHOLE.index(old.name) < _WHOLE.index(kind.name))
-        or (old == BOOLEAN and kind == BIGINT)
-        or (kind == DOUBLE and (old.is_integer or old.name == "float"))
-        or (kind.is_decimal and old.is_decimal and kind.scale == old.scale and kind.precision > old.precision)
-        or (kind.is_decimal and not kind.scale and kind.precision >= _WHOLE_DIGITS.get(old.name, 99))
-    )
-    if kind == DOUBLE and old.is_decimal and term.literal is not None:
+    if term.literal is not None and kind == DOUBLE and old.is_decimal:
         return constant(DOUBLE, float(term.literal), term.literal)
-    if old.is_integer and kind == BIGINT and term.literal is not None:
+    if term.literal is not None and kind == BIGINT and old.is_integer:
         return constant(BIGINT, int(term.literal), term.literal)
     if kind == DOUBLE and old.is_decimal:
         return term.then(kind, lambda value: _as_doubles(value, old.scale))
-    if kind == STRING and old.is_integer:
-        fits = True
+    fits = (
+        (old.is_integer and kind.is_integer and _WHOLE.index(old.name) < _WHOLE.index(kind.name))
+        or (old == BOOLEAN and kind == BIGINT)
+        or (old.is_integer and kind in (DOUBLE, STRING))
+        or (old.name == "float" and kind == DOUBLE)
+        or (kind.is_decimal and old.is_decimal and kind.scale == old.scale and kind.precision > old.precision)
+        or (kind.is_decimal and not kind.scale and kind.precision >= _WHOLE_DIGITS.get(old.name, 99))
+    )
     if not fits:
         raise NotPlain(f"{old} as {kind}")
     # Whole numbers beyond 2**53 are rounded to the nearest double, here as in Spark.

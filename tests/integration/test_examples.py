@@ -26,7 +26,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.mark.parametrize("name", ["nexmark", "ysb"])
 def test_the_laws_hold_of_every_view(spark: SparkSession, name: str) -> None:
     outcomes = list(check_views(spark, resolve_catalog(spark, load_catalog(EXAMPLES / f"{name}.py")), None, None, None))
-    assert {outcome.law for outcome in outcomes} >= {"split", "spark", "arrow"}
+    # Of the made-up ads some have no place in the array of campaigns: those events are left to Spark.
+    for law in ("split", "spark", *(["arrow"] if name == "nexmark" else [])):
+        assert {outcome.view for outcome in outcomes if outcome.law == law} == {outcome.view for outcome in outcomes}
     assert [outcome for outcome in outcomes if not outcome.holds] == []
 
 

@@ -26,7 +26,7 @@ Piece = tuple[int, int, int]
 """A partition, its first offset, the one after its last."""
 Then = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What becomes of the batches of a piece."""
-_FOLDED_AT_ONCE = 500_000  # events, of which a worker holds some 100 bytes each
+_FOLDED_AT_ONCE = 64 << 20  # bytes of events, which a worker holds
 NOT_PLAIN = -1
 
 
@@ -76,11 +76,13 @@ def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut,
 def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The batches in tables of some size, that a group comes in few of them."""
     held: list[pa.RecordBatch] = []
+    size = 0
     for batch in batches:
         held.append(batch)
-        if sum(map(len, held)) >= _FOLDED_AT_ONCE:
+        size += batch.nbytes
+        if size >= _FOLDED_AT_ONCE:
             yield pa.Table.from_batches(held)
-            held = []
+            held, size = [], 0
     if held:
         yield pa.Table.from_batches(held)
 
