@@ -143,6 +143,7 @@ cast(d as string) ; cast(x as bigint) ; cast(ts as string) ; cast(f as string) ;
 s rlike 'a' ; s like u ; substring(s, i) ; substring(s, 0, 2) ; substring(s, -2)
 date_trunc('HOUR', day) ; ts > '2011-01-01' ; try_cast(s as int) ; reverse(s) ; upper(s) ; lower(u)
 '\\\\d' ; length(_key) ; coalesce(i, 1 / j) ; i in (1, 1 / j) ; s like 'a\\\\%' ; -2147483648 ; i - -2147483648
+date_trunc(s, ts)
 s = 'it''s' ; cast(ln(x) as bigint) ; cast(x as decimal(10,2)) ; l * d * d * d ; ts + interval 1 day
 """.replace("\n", ";")
 

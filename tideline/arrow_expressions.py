@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlglot
 from sqlglot import expressions as exp
-from sqlglot.errors import SqlglotError
 
 from tideline.arrow_functions import FUNCTIONS, by_name, element_of, like
 from tideline.arrow_terms import (
@@ -79,9 +78,10 @@ class Compiler:
             if "\\" in sql or has_quotes(sql):
                 raise NotPlain("a backslash or a quote in a text")
             try:
-                self._compiled[sql] = self._term(sqlglot.parse_one(sql, read="spark"))
-            except SqlglotError as error:
-                raise NotPlain(str(error)) from None
+                tree = sqlglot.parse_one(sql, read="spark")
+            except Exception as error:  # noqa: BLE001 - sqlglot fails in many ways on calls that it does not expect
+                raise NotPlain(f"{type(error).__name__}: {error}") from None
+            self._compiled[sql] = self._term(tree)
         return self._compiled[sql]
 
     def _term(self, node: Any) -> Term:
@@ -94,7 +94,11 @@ class Compiler:
         if kind in _ARITHMETIC:
             return arithmetic(*_ARITHMETIC[kind], self._term(node.this), self._term(node.expression))
         if kind in FUNCTIONS:
-            return FUNCTIONS[kind](*map(self._term, _arguments(node)))
+            count, function = FUNCTIONS[kind]
+            terms = list(map(self._term, _arguments(node)))
+            if count not in (len(terms), None):
+                raise NotPlain(f"{kind.__name__} of {len(terms)}")
+            return function(*terms)
         method = getattr(self, f"_{kind.__name__.lower()}", None)
         if method is None:
             raise NotPlain(kind.__name__)

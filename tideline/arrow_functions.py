@@ -166,26 +166,24 @@ def element_of(items: Sequence[Term], index: Term) -> Term:
     return _of(index, INT).then(items[0].typed, element)
 
 
-FUNCTIONS: dict[type[exp.Expression], Callable[..., Term]] = {
-    exp.UnixMicros: _unix_micros,
-    exp.UnixDate: _unix_date,
-    exp.Hour: _part_of_day(_HOUR, 24),
-    exp.Minute: _part_of_day(_MINUTE, 60),
-    exp.Second: _part_of_day(_SECOND, 60),
-    exp.TsOrDsToDate: _to_date,
-    exp.DayOfWeek: _day_of_week,
-    exp.Mod: _remainder(np.fmod),
-    exp.Abs: _abs,
-    exp.Sign: _sign,
-    exp.IsNan: _is_nan,
-    exp.Ln: _ln,
-    exp.Div: _divide,
-    exp.Ceil: _ceil,
-    exp.Concat: _concat,
+FUNCTIONS: dict[type[exp.Expression], tuple[int | None, Callable[..., Term]]] = {
+    exp.UnixMicros: (1, _unix_micros),
+    exp.UnixDate: (1, _unix_date),
+    exp.Hour: (1, _part_of_day(_HOUR, 24)),
+    exp.Minute: (1, _part_of_day(_MINUTE, 60)),
+    exp.Second: (1, _part_of_day(_SECOND, 60)),
+    exp.TsOrDsToDate: (1, _to_date),
+    exp.DayOfWeek: (1, _day_of_week),
+    exp.Mod: (2, _remainder(np.fmod)),
+    exp.Abs: (1, _abs),
+    exp.Sign: (1, _sign),
+    exp.IsNan: (1, _is_nan),
+    exp.Ln: (1, _ln),
+    exp.Div: (2, _divide),
+    exp.Ceil: (1, _ceil),
+    exp.Concat: (None, _concat),
 }
-"""By the nodes of sqlglot, the function of the terms of its arguments."""
-
-
+"""By the nodes of sqlglot, how many arguments, or any number, and the function of their terms."""
 _PMOD = _remainder(np.mod)
 _TIMES = {"timestamp_seconds": 1_000_000, "timestamp_millis": 1000, "timestamp_micros": 1}
 

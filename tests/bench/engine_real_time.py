@@ -5,27 +5,13 @@ from __future__ import annotations
 import tempfile
 from typing import Any
 
+import plain_spark
 from engine import serve
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from sales import SCHEMA
 
-from tideline.runtime.jars import spark_jars
-
 # Each partition has a task that does not end, so there are more of them than processors.
-OPTIONS = {
-    "spark.jars": ",".join(map(str, spark_jars())),
-    "spark.driver.memory": "1g",
-    "spark.ui.enabled": "false",
-    "spark.sql.session.timeZone": "UTC",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-}
-builder = SparkSession.builder.master("local[6]")
-for name, value in OPTIONS.items():
-    builder = builder.config(name, value)
-spark = builder.getOrCreate()
-spark.sparkContext.setLogLevel("ERROR")
+spark = plain_spark.start(6, {"spark.driver.memory": "1g"})
 FIELDS = ("offset", "e.quantity", "e.price", "e.product", "e.customer")
 HOUR = "concat(e.country, ' ', date_format(e.sold_at, \"yyyy-MM-dd'T'HH\"))"
 

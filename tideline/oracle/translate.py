@@ -14,7 +14,6 @@ from typing import Any
 
 import sqlglot
 from sqlglot import expressions as exp
-from sqlglot.errors import SqlglotError
 
 from tideline.expressions import has_quotes
 from tideline.oracle import arithmetic as math
@@ -65,8 +64,8 @@ class Translator:
             raise Untranslatable("a backslash or a quote in a text")
         try:
             tree = sqlglot.parse_one(sql, read="spark")
-        except SqlglotError as error:
-            raise Untranslatable(str(error)) from None
+        except Exception as error:  # noqa: BLE001 - sqlglot fails in many ways on calls that it does not expect
+            raise Untranslatable(f"{type(error).__name__}: {error}") from None
         return self.term(tree)
 
     def term(self, node: Any) -> Term:
