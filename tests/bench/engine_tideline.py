@@ -163,12 +163,11 @@ def batch(full: bool) -> dict[str, Any]:
     }
 
 
+_LINES = "count(*) lines, cast(sum(quantity) as bigint) quantity"
 SQL = {
-    "by_product": "select product, count(*) lines, sum(quantity) quantity, max(price) largest from events "
-    "group by product",
-    "by_customer": "select customer, count(*) lines, sum(quantity) quantity from events group by customer",
-    "by_hour": "select country, {hour} as bucket, count(*) lines, sum(quantity) quantity, max(price) largest "
-    "from events group by country, {hour}",
+    "by_product": f"select product, {_LINES}, max(price) largest from events group by product",
+    "by_customer": f"select customer, {_LINES} from events group by customer",
+    "by_hour": f"select country, {{hour}} bucket, {_LINES}, max(price) largest from events group by country, {{hour}}",
 }
 
 

@@ -191,8 +191,9 @@ def _check(kind: str, url: str, asked: Asked, sent: _Sent) -> None:
         with urllib.request.urlopen(request, timeout=30) as response:
             reply = json.load(response)
         if kind == "feast":
-            found: Any = [result["values"] for result in reply["results"]]
-            expected: Any = [json.loads(body)["entities"]["line_id"], [1], [7]]
+            values = (result["values"] for result in reply["results"])
+            found: Any = dict(zip(reply["metadata"]["feature_names"], values, strict=True))
+            expected: Any = {**json.loads(body)["entities"], "lines": [1], "quantity": [7]}
         elif kind == "a day of minutes":
             country = path.partition("country=")[2].partition("&")[0]
             found, expected = sum(row["lines"] for row in reply["rows"]), sent.lines(country)
