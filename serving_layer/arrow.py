@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from serving_layer.plan import Plan
-from serving_layer.present import Row
+from serving_layer.present import Columns
 from serving_layer.result import plain
 from tideline.arrow_types import arrow_type
 from tideline.measures import CountBy, Measure, Quantiles, TopK, quantile_name
@@ -20,12 +20,11 @@ PROOF = b"tideline.proof"
 _COUNTED = pa.struct([pa.field("value", pa.string()), pa.field("count", pa.int64())])
 
 
-def arrow_table(plan: Plan, columns: Sequence[str], rows: Sequence[Row], proof: dict[str, Any]) -> pa.Table:
+def arrow_table(plan: Plan, columns: Columns, proof: dict[str, Any]) -> pa.Table:
     """The table of an answer, with the proof as JSON in its metadata."""
     keys = {plan.view.key[index].name: plan.view.key[index].type for index in plan.group}
     arrays = []
-    for name in columns:
-        values = [row[name] for row in rows]
+    for name, values in columns.items():
         if name in keys:
             arrays.append(pa.array(values, arrow_type(keys[name])))
         elif name == plan.time_name:
@@ -38,7 +37,7 @@ def arrow_table(plan: Plan, columns: Sequence[str], rows: Sequence[Row], proof: 
     return pa.Table.from_arrays(arrays, schema=schema.with_metadata({PROOF: json.dumps(proof).encode()}))
 
 
-def _measure_array(measure: Measure, values: list[Any]) -> pa.Array:
+def _measure_array(measure: Measure, values: Sequence[Any]) -> pa.Array:
     kind = measure.answer_type
     if kind is None:
         return _structured(measure, values)
@@ -50,7 +49,7 @@ def _measure_array(measure: Measure, values: list[Any]) -> pa.Array:
     return pa.array(values, arrow_type(kind))
 
 
-def _integers(kind: ColumnType, values: list[Any]) -> pa.Array:
+def _integers(kind: ColumnType, values: Sequence[Any]) -> pa.Array:
     """Whole numbers; as decimal(38,0) or wider where a sum has outgrown 64 bits."""
     largest = max((abs(value) for value in values if value is not None), default=0)
     if largest < INTEGER_RANGES[kind.name]:
@@ -61,7 +60,7 @@ def _integers(kind: ColumnType, values: list[Any]) -> pa.Array:
     return pa.array([None if value is None else Decimal(value) for value in values], wide)
 
 
-def _structured(measure: Measure, values: list[Any]) -> pa.Array:
+def _structured(measure: Measure, values: Sequence[Any]) -> pa.Array:
     if isinstance(measure, Quantiles):
         return pa.array(values, pa.struct([pa.field(quantile_name(q), pa.float64()) for q in measure.at]))
     if isinstance(measure, CountBy):
@@ -72,7 +71,7 @@ def _structured(measure: Measure, values: list[Any]) -> pa.Array:
     return pa.array([json.dumps(measure.answer_json(value)) for value in values], pa.string())
 
 
-def _answer_array(values: list[Any]) -> pa.Array:
+def _answer_array(values: Sequence[Any]) -> pa.Array:
     """An answer's type follows its values; those that share none, such as texts and numbers, become text."""
     known = [value for value in values if value is not None]
     if any(isinstance(value, float) for value in known) and all(_is_number(value) for value in known):

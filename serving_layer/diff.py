@@ -13,10 +13,11 @@ from serving_layer.sides import Side, common_place
 from tideline.cut import Cut
 from tideline.errors import UsageError
 from tideline.keys import key_encoder
-from tideline.merge import MergedRow, scan_spaces
+from tideline.merge import scan_spaces
 from tideline.quarantine import FAULTS
 from tideline.stores.base import Snapshot
 from tideline.types import bucket_start, json_value, to_json
+from tideline.walk import MergedRow
 
 Json = dict[str, Any]
 BOTH, LEFT, RIGHT, EQUAL = "both", "left", "right", "equal"

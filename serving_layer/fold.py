@@ -4,33 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from serving_layer.plan import Plan
 from tideline.keys import encode_key, key_range
-from tideline.merge import MergedRow, MergedView
+from tideline.merge import MergedView
 from tideline.stores.base import Item, Snapshot
+from tideline.walk import Block
 
 States = Sequence[Any]
+T = TypeVar("T")
 Merge = Callable[[States, States], list[Any]]
 
 
-@dataclass(slots=True)
-class Group:
-    """One row of an answer before it is presented.
+Side = Sequence[States | None]
 
-    `key` holds the wire values of the group's key columns, `window` the start in microseconds, the rest a
-    state for each of the plan's slots; `batch` and `speed` are None where that side has nothing. `seen`
-    caches answers.
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The rows of an answer before they are presented, by the column.
+
+    `keys` holds the wire values of each group's key columns, `windows` the starts in microseconds, the rest a state for
+    each of the view's measures, or of the plan's slots where it does not keep rows as they are stored. `batch` and
+    `speed` are None for a group where that side has nothing; where the plan asks for no parts they mean nothing.
     """
 
-    key: tuple[Any, ...]
-    window: int | None
-    merged: States
-    batch: States | None = None
-    speed: States | None = None
-    seen: dict[str, Any] = field(default_factory=dict)
+    keys: Sequence[tuple[Any, ...]]
+    windows: Sequence[int | None]
+    merged: Sequence[States]
+    batch: Side = ()
+    speed: Side = ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, places: Sequence[int]) -> Groups:
+        """The groups at these places."""
+
+        def those(column: Sequence[T]) -> list[T]:
+            return [column[place] for place in places] if column else []
+
+        return Groups(those(self.keys), those(self.windows), those(self.merged), those(self.batch), those(self.speed))
 
 
 class _Pile:
@@ -58,45 +73,33 @@ class _Pile:
         return total
 
 
-def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> list[Group]:
+def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Groups:
     """The groups of a plan, in the order of their keys and windows, before its order and limits.
 
     `merged` is the plan's view at the snapshot's ledger, `keys` are the values that its filtered key columns may have.
     """
-    if plan.is_lookup and len(keys) == 1:
+    if not plan.is_lookup:
+        blocks = _in_range(snapshot, plan, merged, keys)
+    elif len(keys) == 1:
         row = merged.get(snapshot, keys[0], plan.windows.start)
-        rows = iter(() if row is None else (row,))
-    elif plan.is_lookup:
-        rows = merged.get_many(snapshot, keys, plan.windows.start)
+        blocks = iter(() if row is None else (Block([row.key], [row.bucket], [row.batch], [row.speed], [row.merged]),))
     else:
-        rows = _in_range(_rows(snapshot, plan, merged, keys), plan, keys)
-    if plan.keeps_rows:
-        groups: Iterator[Group] = (_as_group(row, plan.slots) for row in rows)
-        if plan.rows_at is not None:
-            groups = (group for group in groups if _has_rows(group, plan.rows_at))
-        if plan.limit is not None and not plan.order and not plan.limit_by:
-            groups = islice(groups, plan.limit)
-        return list(groups)
-    folded = _folded(rows, plan)
-    return folded if plan.rows_at is None else [group for group in folded if _has_rows(group, plan.rows_at)]
+        blocks = merged.get_many(snapshot, keys, plan.windows.start)
+    return _as_stored(blocks, plan) if plan.keeps_rows else _folded(blocks, plan)
 
 
-def _has_rows(group: Group, place: int) -> bool:
-    """Whether a group has rows left: one whose rows were all retracted is none."""
-    return bool(group.merged[place] > 0)
-
-
-def _rows(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Iterator[MergedRow]:
-    """The stored rows that may matter: one range of a key, one prefix, or all."""
+def _in_range(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Iterator[Block]:
+    """The stored rows that matter: one range of a key, or what is wanted of one prefix, or of all."""
     if not keys:
         return iter(())
     types = [column.type for column in plan.view.key]
     prefix, start, end = keys[0][: plan.depth], plan.windows.start, plan.windows.end
-    whole = len(prefix) == len(types)
-    lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
-    if not whole and (start is not None or end is not None):
+    if len(prefix) == len(types):
+        return merged.scan(snapshot, *key_range(types, prefix, start, end))
+    if start is not None or end is not None:
         snapshot = _BucketsOnly(snapshot, start, end)
-    return merged.scan(snapshot, lower, upper)
+    blocks = merged.scan(snapshot, *key_range(types, prefix))
+    return _wanted(blocks, plan, keys) if plan.filtered else blocks
 
 
 class _BucketsOnly:
@@ -123,31 +126,37 @@ def _bucket_bytes(bucket: int) -> bytes:
     return encode_key((), (), bucket)[-8:]
 
 
-def _in_range(rows: Iterator[MergedRow], plan: Plan, keys: Sequence[Sequence[Any]]) -> Iterator[MergedRow]:
-    start, end, indices = plan.windows.start, plan.windows.end, plan.filtered
-    types = [plan.view.key[index].type for index in indices]
+def _wanted(blocks: Iterator[Block], plan: Plan, keys: Sequence[Sequence[Any]]) -> Iterator[Block]:
+    """Compared as they are stored: so NaN equals NaN, and a key that shares a long prefix does not pass."""
+    types = [plan.view.key[index].type for index in plan.filtered]
     wanted = {encode_key(types, values) for values in keys}
-    for row in rows:
-        if row.bucket is not None and (
-            (start is not None and row.bucket < start) or (end is not None and row.bucket >= end)
-        ):
-            continue
-        # Compared as they are stored: so NaN equals NaN, and a key that shares a long prefix does not pass.
-        if not indices or encode_key(types, [row.key[index] for index in indices]) in wanted:
-            yield row
+    for block in blocks:
+        yield block.where([encode_key(types, [key[i] for i in plan.filtered]) in wanted for key in block.keys])
 
 
-def _as_group(row: MergedRow, slots: Sequence[int]) -> Group:
-    batch = None if row.batch is None else _pick(row.batch, slots)
-    speed = None if row.speed is None else _pick(row.speed, slots)
-    return Group(row.key, row.bucket, _pick(row.merged, slots), batch, speed)
+def _as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
+    """Every stored row is a group."""
+    keys: list[tuple[Any, ...]] = []
+    windows: list[int | None] = []
+    merged: list[States] = []
+    batch: list[States | None] = []
+    speed: list[States | None] = []
+    most = None if plan.order or plan.limit_by else plan.limit
+    for block in blocks:
+        place = plan.rows_at
+        rows = block if place is None else block.where([states[place] > 0 for states in block.merged])
+        keys += rows.keys
+        windows += rows.buckets
+        merged += rows.merged
+        batch += rows.batch
+        speed += rows.speed
+        if most is not None and len(keys) >= most:
+            break
+    return Groups(keys, windows, merged, batch, speed)
 
 
-def _pick(states: States, slots: Sequence[int]) -> list[Any]:
-    return [states[slot] for slot in slots]
-
-
-def _folded(rows: Iterator[MergedRow], plan: Plan) -> list[Group]:
+def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:
+    """Stored rows are merged into those of their group and window."""
     measures = list(plan.view.measures.values())
     merges = [measures[slot].merge for slot in plan.slots]
 
@@ -156,7 +165,7 @@ def _folded(rows: Iterator[MergedRow], plan: Plan) -> list[Group]:
 
     types = [plan.view.key[index].type for index in plan.group]
     piles: dict[tuple[bytes, int | None], _Piles] = {}
-    for row in rows:
+    for row in chain.from_iterable(block.rows() for block in blocks):
         key = tuple(row.key[index] for index in plan.group)
         name = encode_key(types, key)
         for window in plan.windows.of(row.bucket):
@@ -170,7 +179,11 @@ def _folded(rows: Iterator[MergedRow], plan: Plan) -> list[Group]:
                 if states is not None:
                     pile.add(_pick(states, plan.slots), merge)
     ordered = sorted(piles.items(), key=lambda item: (item[0][0], item[0][1] or 0))
-    return [_total(found, window, merge) for (_, window), found in ordered]
+    totals = [(group.key, window, *_totals(group, merge)) for (_, window), group in ordered]
+    if plan.rows_at is not None:
+        place = plan.slots.index(plan.rows_at)
+        totals = [total for total in totals if total[2][place] > 0]
+    return Groups(*(list(column) for column in zip(*totals, strict=True))) if totals else Groups((), (), ())
 
 
 @dataclass(slots=True)
@@ -183,8 +196,13 @@ class _Piles:
     speed: _Pile = field(default_factory=_Pile)
 
 
-def _total(piles: _Piles, window: int | None, merge: Merge) -> Group:
+def _totals(piles: _Piles, merge: Merge) -> tuple[States, States | None, States | None]:
+    """Both sides together, and each."""
     batch, speed, whole = piles.batch.total(merge), piles.speed.total(merge), piles.whole.total(merge)
     if whole is None:
         whole = speed if batch is None else batch if speed is None else merge(batch, speed)
-    return Group(piles.key, window, whole or [], batch, speed)
+    return whole or [], batch, speed
+
+
+def _pick(states: States, slots: Sequence[int]) -> list[Any]:
+    return [states[slot] for slot in slots]

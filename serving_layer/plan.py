@@ -70,9 +70,12 @@ class Plan:
 
     @cached_property
     def rows_at(self) -> int | None:
-        """The slot that says how many rows a group has; None where rows cannot be retracted."""
+        """The place of the measure that says how many rows a group has: one whose rows were all retracted is none.
+
+        None where rows cannot be retracted.
+        """
         names = list(self.view.measures)
-        return self.slots.index(names.index(ROWS)) if ROWS in names else None
+        return names.index(ROWS) if ROWS in names else None
 
     @cached_property
     def keeps_rows(self) -> bool:

@@ -35,7 +35,7 @@ class Prepared:
     def answer(self, snapshot: Snapshot, key: Mapping[str, Any], freshness: float | None) -> Result:
         """The answer for these key values, on a snapshot of that ledger. Raises UsageError BAD_VALUE."""
         groups = collect(snapshot, self._plan, self._merged, key_values(self._plan, key))
-        return Result(self._plan, self._presenter.rows(groups), self._proof, freshness)
+        return Result(self._presenter, self._presenter.columns(groups), self._proof, freshness)
 
 
 class PreparedQueries:

@@ -1,78 +1,117 @@
-"""From merged states to rows that people read: keys, window start, measures and answers."""
+"""From merged states to the columns that people read: keys, windows, measures and answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving_layer.find import not_shown
-from serving_layer.fold import Group, States
-from serving_layer.order import TIME_NAMES, arrange
+from serving_layer.fold import Groups, Side
+from serving_layer.order import arrange
 from serving_layer.plan import Plan
+from serving_layer.proof import json_text
+from tideline.measures import Measure
 from tideline.quarantine import FAULTS
-from tideline.types import ColumnType, bucket_start, from_wire
+from tideline.types import from_wire_many
 
 Row = dict[str, Any]
+Columns = dict[str, Sequence[Any]]
 
 
 class Presenter:
-    """Presents the groups of one plan; an answer that the order needed already is not computed again."""
+    """Presents the groups of one plan.
+
+    `names` are the columns of the answer. Of its JSON, `head` is what stands before the rows, `template` the text of a
+    row whose values are texts.
+    """
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        names = list(plan.view.measures)
-        measures = list(plan.view.measures.values())
-        self._present: dict[str, Callable[[States], Any]] = {
-            names[slot]: _presenter(measures[slot].present, place) for place, slot in enumerate(plan.slots)
+        self.plan = plan
+        self.keys = {plan.view.key[index].name: place for place, index in enumerate(plan.group)}
+        self.names = [*self.keys, *([plan.time_name] if plan.time_name else []), *plan.shown]
+        named = [*self.names, *(["parts"] if plan.parts else [])]
+        self.head = f'{{"view":{json_text(plan.view.name)},"columns":{json_text(self.names)},"rows":['
+        self.template = f"{{{','.join(json_text(name).replace('%', '%%') + ':%s' for name in named)}}}"
+        measures = list(plan.view.measures.items())
+        self._stored: dict[str, Callable[[Groups], Sequence[Any]]] = {
+            **{measures[slot][0]: _of_measure(plan, slot, measures[slot][1]) for slot in plan.slots},
+            **{name: _of_key(plan, place) for name, place in self.keys.items()},
         }
-        self._keys = {plan.view.key[index].name: place for place, index in enumerate(plan.group)}
-        self._types = [plan.view.key[index].type for index in plan.group]
 
-    def rows(self, groups: list[Group]) -> list[Row]:
-        """The rows of the answer: in order, within the limits."""
-        plan = self._plan
-        return [self._row(group) for group in arrange(groups, plan.order, plan.limit, plan.limit_by, self._lookup)]
+    def stored(self, name: str, groups: Groups) -> Sequence[Any]:
+        """A key column, the windows, or what a measure answers."""
+        try:
+            return self._stored[name](groups) if name in self._stored else groups.windows
+        except FAULTS as error:
+            raise not_shown(self.plan.view.name, name, error) from error
 
-    def _lookup(self, group: Group, name: str, field: str | None) -> Any:
-        if name in self._keys:
-            return group.key[self._keys[name]]
-        if name in TIME_NAMES and name == self._plan.time_name:
-            return group.window
-        value = self._value(group.merged, name, group.seen)
+    def columns(self, groups: Groups) -> Columns:
+        """The answer by the column, its rows in order and within the limits.
+
+        Windows are microseconds. With the plan's parts there is one more, `parts`.
+        """
+        plan, presented = self.plan, _Presented(self, groups)
+        if plan.order or plan.limit_by or (plan.limit is not None and plan.limit < len(groups)):
+            places = list(range(len(groups)))
+            presented = presented.take(arrange(places, plan.order, plan.limit, plan.limit_by, presented.lookup))
+        found = {name: presented.column(name) for name in self.names}
+        if plan.parts:
+            batch, speed = (
+                self._side(presented.groups, side) for side in (presented.groups.batch, presented.groups.speed)
+            )
+            found["parts"] = [{"batch": one, "speed": other} for one, other in zip(batch, speed, strict=True)]
+        return found
+
+    def _side(self, groups: Groups, side: Side) -> list[Row | None]:
+        """What one side answers for each group; None where it has nothing."""
+        states = [found for found in side if found is not None]
+        presented = _Presented(self, Groups((), (), states))
+        shown = zip(*(presented.column(name) for name in self.plan.shown), strict=True)
+        rows = (dict(zip(self.plan.shown, values, strict=True)) for values in shown)
+        return [None if found is None else next(rows, {}) for found in side]
+
+
+class _Presented:
+    """Groups and the columns of them that were computed: an answer that the order needed is not computed again."""
+
+    def __init__(self, presenter: Presenter, groups: Groups, known: Mapping[str, Sequence[Any]] | None = None) -> None:
+        self.groups = groups
+        self._presenter = presenter
+        self._known = dict(known or {})
+
+    def take(self, places: Sequence[int]) -> _Presented:
+        """The groups at these places."""
+        known = {name: [values[place] for place in places] for name, values in self._known.items()}
+        return _Presented(self._presenter, self.groups.take(places), known)
+
+    def lookup(self, place: int, name: str, field: str | None) -> Any:
+        """What the group at a place is ordered by: wire values of keys and windows, else answers."""
+        if name in self._presenter.keys:
+            return self.groups.keys[place][self._presenter.keys[name]]
+        value = self.column(name)[place]
         return value.get(field) if field is not None and isinstance(value, Mapping) else value
 
-    def _value(self, states: States, name: str, seen: dict[str, Any]) -> Any:
-        if name not in seen:
-            answer = self._plan.answers.get(name)
-            if answer is None:
-                try:
-                    seen[name] = self._present[name](states)
-                except FAULTS as error:
-                    raise not_shown(self._plan.view.name, name, error) from error
-            else:
-                seen[name] = answer({inner: self._value(states, inner, seen) for inner in answer.names})
-        return seen[name]
+    def column(self, name: str) -> Sequence[Any]:
+        """A column of all groups."""
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self._column(name)
+        return found
 
-    def _shown(self, states: States, seen: dict[str, Any]) -> Row:
-        return {name: self._value(states, name, seen) for name in self._plan.shown}
-
-    def _key(self, name: str, kind: ColumnType, value: Any) -> Any:
-        try:
-            return from_wire(kind, value)
-        except FAULTS as error:
-            raise not_shown(self._plan.view.name, name, error) from error
-
-    def _row(self, group: Group) -> Row:
-        plan = self._plan
-        row: Row = {name: self._key(name, self._types[place], group.key[place]) for name, place in self._keys.items()}
-        if plan.time_name:
-            row[plan.time_name] = bucket_start(group.window)
-        row.update(self._shown(group.merged, group.seen))
-        if plan.parts:
-            sides = {"batch": group.batch, "speed": group.speed}
-            row["parts"] = {side: None if states is None else self._shown(states, {}) for side, states in sides.items()}
-        return row
+    def _column(self, name: str) -> Sequence[Any]:
+        answer = self._presenter.plan.answers.get(name)
+        if answer is None:
+            return self._presenter.stored(name, self.groups)
+        inner = {measure: self.column(measure) for measure in answer.names}
+        places = range(len(self.groups.merged))
+        return [answer({measure: values[place] for measure, values in inner.items()}) for place in places]
 
 
-def _presenter(present: Callable[[Any], Any], place: int) -> Callable[[States], Any]:
-    return lambda states: present(states[place])
+def _of_key(plan: Plan, place: int) -> Callable[[Groups], Sequence[Any]]:
+    kind = plan.view.key[plan.group[place]].type
+    return lambda groups: from_wire_many(kind, [key[place] for key in groups.keys])
+
+
+def _of_measure(plan: Plan, slot: int, measure: Measure) -> Callable[[Groups], Sequence[Any]]:
+    place = slot if plan.keeps_rows else plan.slots.index(slot)
+    return lambda groups: measure.present_many([states[place] for states in groups.merged])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from serving_layer.plan import Plan
@@ -35,9 +35,8 @@ class Proof:
         return found
 
 
-def json_text(value: Any) -> str:
-    """Compact JSON, whole numbers of any size as numbers."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+json_text: Callable[[Any], str] = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+"""Compact JSON, whole numbers of any size as numbers."""
 
 
 def make_proof(ledger: Ledger, plan: Plan) -> Json:

@@ -5,37 +5,55 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from serving_layer.plan import Plan
-from serving_layer.present import Row
+from serving_layer.present import Columns, Presenter, Row
 from serving_layer.proof import Proof, json_text
-from tideline.types import json_value
+from tideline.types import bucket_start, json_value, time_texts
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+_PLAIN = frozenset({int, str, bool, type(None)})
+"""Types that JSON has."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """`rows` are dicts of Python values (Decimal, aware datetime, ...), `proof` says what they stand for.
+    """`values` are the columns that `presenter` made, `proven` says what they stand for.
 
     `freshness` is how many seconds ago the last commit was, where that is known.
     """
 
-    plan: Plan
-    rows: list[Row]
+    presenter: Presenter
+    values: Columns
     proven: Proof
     freshness: float | None
+
+    @property
+    def plan(self) -> Plan:
+        """What was read, and how."""
+        return self.presenter.plan
+
+    @property
+    def columns(self) -> list[str]:
+        """The rows' columns in order: key columns, `bucket` or `window`, measures and answers."""
+        return list(self.presenter.names)
 
     @cached_property
     def proof(self) -> dict[str, Any]:
         """What the rows stand for, JSON-able; see `make_proof`."""
         return self.proven.value(self.freshness)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """Each row as a dict of Python values (Decimal, aware datetime, ...)."""
+        return self._rows(self._python_values(name) for name in self.values)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,32 +61,50 @@ class Result:
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
-    @property
-    def columns(self) -> list[str]:
-        """The rows' columns in order: key columns, `bucket` or `window`, measures and answers."""
-        plan = self.plan
-        keys = [plan.view.key[index].name for index in plan.group]
-        return [*keys, *([plan.time_name] if plan.time_name else []), *plan.shown]
-
     def to_json(self) -> dict[str, Any]:
         """`{"view", "columns", "rows", "proof"}`; decimals are text, times ISO 8601 with Z."""
-        rows = [self._json_row(row) for row in self.rows]
+        rows = self._rows(self._json_values(name) for name in self.values)
         return {"view": self.plan.view.name, "columns": self.columns, "rows": rows, "proof": self.proof}
 
     def to_text(self) -> str:
         """The same as JSON text."""
-        rows = [self._json_row(row) for row in self.rows]
-        view, columns, body = map(json_text, (self.plan.view.name, self.columns, rows))
-        return f'{{"view":{view},"columns":{columns},"rows":{body},"proof":{self.proven.text(self.freshness)}}}'
+        head, row = self.presenter.head, self.presenter.template
+        body = ",".join([row % values for values in zip(*map(self._texts, self.values), strict=True)])
+        return f'{head}{body}],"proof":{self.proven.text(self.freshness)}}}'
+
+    def _rows(self, columns: Iterator[Sequence[Any]]) -> list[Row]:
+        names = list(self.values)
+        return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    def _python_values(self, name: str) -> Sequence[Any]:
+        values = self.values[name]
+        return list(map(bucket_start, values)) if name == self.plan.time_name else values
+
+    def _json_values(self, name: str) -> Sequence[Any]:
+        values = self.values[name]
+        if name == self.plan.time_name:
+            return time_texts(values)
+        if name == "parts":
+            return [{side: row and self._json_row(row) for side, row in parts.items()} for parts in values]
+        if set(map(type, values)) <= _PLAIN:
+            return values
+        return [self._json_value(name, value) for value in values]
+
+    def _texts(self, name: str) -> Sequence[Any]:
+        """The JSON texts of a column, or what has them as its own."""
+        values = self._json_values(name)
+        if name == self.plan.time_name:
+            return ["null" if value is None else f'"{value}"' for value in values]
+        kinds = set(map(type, values))
+        if kinds == {int}:
+            return values
+        if kinds == {str}:
+            known = {value: json_text(value) for value in set(values)}
+            return [known[value] for value in values]
+        return [json_text(value) for value in values]
 
     def _json_row(self, row: Row) -> dict[str, Any]:
-        return {
-            name: self._json_parts(value) if name == "parts" else self._json_value(name, value)
-            for name, value in row.items()
-        }
-
-    def _json_parts(self, parts: Mapping[str, Row | None]) -> dict[str, Any]:
-        return {side: None if row is None else self._json_row(row) for side, row in parts.items()}
+        return {name: self._json_value(name, value) for name, value in row.items()}
 
     def _json_value(self, name: str, value: Any) -> Any:
         measure = self.plan.view.measures.get(name)
@@ -79,8 +115,7 @@ class Result:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)
-        for row in self.rows:
-            values = (self._json_value(name, row[name]) for name in self.columns)
+        for values in zip(*map(self._json_values, self.columns), strict=True):
             writer.writerow([_csv_value(value) for value in values])
         return text.getvalue()
 
@@ -88,7 +123,7 @@ class Result:
         """A table typed by the view; the proof stands in the schema's metadata under `tideline.proof`."""
         from serving_layer.arrow import arrow_table
 
-        return arrow_table(self.plan, self.columns, self.rows, self.proof)
+        return arrow_table(self.plan, {name: self._python_values(name) for name in self.columns}, self.proof)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame; decimals and whole numbers beside nulls stay exact, as objects."""

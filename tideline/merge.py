@@ -8,9 +8,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from tideline.codec import pack_row, unpack_row
@@ -19,6 +17,7 @@ from tideline.keys import encode_keys, key_encoder
 from tideline.ledger import Ledger, Version
 from tideline.stores.base import Item, Snapshot, WriteTransaction
 from tideline.types import Column
+from tideline.walk import Block, MergedRow, StatesMerger, block, walk
 
 Row = tuple[Sequence[Any], "int | None", Sequence[Any]]
 """(key, bucket, states): wire values, microseconds or None, a state per measure."""
@@ -33,17 +32,6 @@ class MergeableView(Protocol):
     def key(self) -> tuple[Column, ...]: ...
     @property
     def measures(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class MergedRow:
-    """A view's states for one key and bucket: batch side, speed side, both; None where a side is empty."""
-
-    key: tuple[Any, ...]
-    bucket: int | None
-    batch: list[Any] | None
-    speed: list[Any] | None
-    merged: list[Any]
 
 
 def view_spaces(ledger: Ledger, fingerprint: str, version: int | None = None) -> tuple[list[str], list[str]]:
@@ -112,23 +100,20 @@ class MergedView:
                 found.append((index, value))
         return _merge_values(found, self._batch, self._merge) if found else None
 
-    def get_many(
-        self, snapshot: Snapshot, keys: Iterable[Sequence[Any]], bucket: int | None = None
-    ) -> Iterator[MergedRow]:
+    def get_many(self, snapshot: Snapshot, keys: Iterable[Sequence[Any]], bucket: int | None = None) -> Iterator[Block]:
         """The rows of these keys and one bucket, in the order of the encoded keys, each once."""
         if bucket is not None and self._floor is not None and bucket < self._floor:
             return
         names = sorted({self._encode(key, bucket) for key in keys})
         sides = [snapshot.get_many(space, names) for space in self._spaces]
-        for name in names:
-            found = [(index, side[name]) for index, side in enumerate(sides) if name in side]
-            if found:
-                yield _merge_values(found, self._batch, self._merge)
+        found = [(index, [(name, side[name]) for name in names if name in side]) for index, side in enumerate(sides)]
+        if any(sides):
+            yield block([(index, items) for index, items in found if items], self._batch, self._merge)
 
-    def scan(self, snapshot: Snapshot, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[MergedRow]:
+    def scan(self, snapshot: Snapshot, lower: bytes | None = None, upper: bytes | None = None) -> Iterator[Block]:
         """The rows with lower <= encoded key < upper, in the order of the keys; see `keys.key_range`."""
         scans = [snapshot.scan(space, lower, upper) for space in self._spaces]
-        return _rows(scans, self._batch, self._floor, self._merge)
+        return _blocks(scans, self._batch, self._floor, self._merge)
 
 
 def get_row(
@@ -149,52 +134,28 @@ def scan_rows(
     upper: bytes | None = None,
     version: int | None = None,
 ) -> Iterator[MergedRow]:
-    """The rows of a view; see `MergedView.scan`."""
-    return MergedView(snapshot.ledger, view, version).scan(snapshot, lower, upper)
+    """The rows of a view, one by one; see `MergedView.scan`."""
+    return _rows(MergedView(snapshot.ledger, view, version).scan(snapshot, lower, upper))
 
 
 def scan_spaces(
     snapshot: Snapshot, view: MergeableView, spaces: Sequence[str], floor: int | None = None
 ) -> Iterator[MergedRow]:
     """The rows of these spaces of a view, which join on to each other, as one side; in the order of the keys."""
-    return _rows([snapshot.scan(space) for space in spaces], len(spaces), floor, merger(view))
+    return _rows(_blocks([snapshot.scan(space) for space in spaces], len(spaces), floor, merger(view)))
 
 
-def _rows(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger) -> Iterator[MergedRow]:
-    for found in _grouped(scans):
-        row = _merge_values(found, batch, merge)
-        if floor is None or row.bucket is None or row.bucket >= floor:
-            yield row
+def _rows(blocks: Iterable[Block]) -> Iterator[MergedRow]:
+    for found in blocks:
+        yield from found.rows()
 
 
-def _grouped(scans: Sequence[Iterator[Item]]) -> Iterator[list[tuple[int, bytes]]]:
-    """For each key, in order, the values that the scans have for it, as (index of the scan, value)."""
-    if len(scans) == 1:
-        for _, value in scans[0]:
-            yield [(0, value)]
-        return
-    heap = [(item[0], index, item[1]) for index, scan in enumerate(scans) for item in _take(scan)]
-    heapq.heapify(heap)
-    while heap:
-        key = heap[0][0]
-        found = []
-        while heap and heap[0][0] == key:
-            _, index, value = heap[0]
-            found.append((index, value))
-            following = next(scans[index], None)
-            if following is None:
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (following[0], index, following[1]))
-        yield found
-
-
-def _take(scan: Iterator[Item]) -> list[Item]:
-    first = next(scan, None)
-    return [] if first is None else [first]
-
-
-StatesMerger = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+def _blocks(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger) -> Iterator[Block]:
+    for found in walk(scans, batch, merge):
+        if floor is None:
+            yield found
+        else:
+            yield found.where([bucket is None or bucket >= floor for bucket in found.buckets])
 
 
 def merger(view: MergeableView) -> StatesMerger:

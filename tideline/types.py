@@ -20,7 +20,7 @@ import base64
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from typing import Any
@@ -143,6 +143,8 @@ def to_wire(kind: ColumnType, value: Any) -> Any:
 
 
 _YEAR_1 = (dt.datetime.min.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
+_FEW = 20
+_YEAR_10000 = (dt.datetime.max.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 1
 
 
 def from_wire(kind: ColumnType, value: Any) -> Any:
@@ -161,9 +163,28 @@ def from_wire(kind: ColumnType, value: Any) -> Any:
     return value
 
 
+def from_wire_many(kind: ColumnType, values: Sequence[Any]) -> Sequence[Any]:
+    """`from_wire` of each."""
+    if kind.is_decimal or kind.name in ("timestamp", "date"):
+        return [from_wire(kind, value) for value in values]
+    return values
+
+
 def bucket_start(moment: int | None) -> dt.datetime | None:
     """When a bucket, window or floor begins, as people read it; year 1 where it begins before, None for none."""
     return None if moment is None else EPOCH + max(moment, _YEAR_1) * MICROSECOND
+
+
+def time_texts(moments: Sequence[int | None]) -> list[str | None]:
+    """Those of `bucket_start` in ISO 8601 with Z."""
+    whole = None not in moments and not any(moment % 1_000_000 for moment in moments if moment is not None)
+    if whole and len(moments) > _FEW:
+        import numpy as np  # which a lookup from the command line need not wait for
+
+        times = np.maximum(np.array(moments, np.int64), _YEAR_1)
+        if times.max() < _YEAR_10000:
+            return [text + "Z" for text in np.datetime_as_string(times.view("M8[us]"), unit="s").tolist()]
+    return [json_value(bucket_start(moment)) for moment in moments]
 
 
 def json_value(value: Any) -> Any:

@@ -177,6 +177,16 @@ def test_a_stored_state_comes_back_equal(measure: Measure, kind: str) -> None:
 
 
 @every_measure
+def test_many_are_presented_as_one_by_one(measure: Measure, kind: str) -> None:
+    @EXAMPLES
+    @given(st.lists(states_of(measure, kind), max_size=3))
+    def law(states: list[Any]) -> None:
+        assert repr(list(measure.present_many(states))) == repr([measure.present(state) for state in states])
+
+    law()
+
+
+@every_measure
 def test_canonical_forms_are_equal_whatever_the_order(measure: Measure, kind: str) -> None:
     @EXAMPLES
     @given(rows_of(kind))

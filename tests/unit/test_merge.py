@@ -14,9 +14,10 @@ from tideline.errors import MissingSegmentError, UsageError
 from tideline.keys import key_range
 from tideline.ledger import Generation, Ledger, Segment, Version
 from tideline.measures import Count, CountBy, Measure, Sum
-from tideline.merge import MergedRow, Row, get_row, merge_into, merger, scan_rows, segment_items
+from tideline.merge import Row, get_row, merge_into, merger, scan_rows, segment_items
 from tideline.stores.memory import MemoryStore
 from tideline.types import Column, parse_type
+from tideline.walk import MergedRow
 
 STRING, BIGINT = parse_type("string"), parse_type("bigint")
 

@@ -192,6 +192,7 @@ def test_a_retraction_without_an_insertion_is_no_row(plain: Measure, kind: str) 
         nothing = measure.present(measure.zero())
         counted = sum(bool(row.holds) and (row.value is not None or not plain.expression) for row in left)
         assert measure.present(opposite) == (-counted if isinstance(plain, Count) else nothing)
+        assert repr(list(measure.present_many([opposite]))) == repr([measure.present(opposite)])
 
     law()
 

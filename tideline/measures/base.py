@@ -69,6 +69,8 @@ class Measure(ABC):
 
     def __init_subclass__(cls, of: type[Measure] | None = None, **options: Any) -> None:
         super().__init_subclass__(**options)
+        if "present" in cls.__dict__ and "present_many" not in cls.__dict__:
+            cls.present_many = Measure.present_many  # type: ignore[method-assign]
         cls.plain = of or cls
         if of is not None:
             Measure.twins.setdefault(of.kind, []).append(cls)
@@ -160,6 +162,10 @@ class Measure(ABC):
     @abstractmethod
     def present(self, state: State) -> Any:
         """The answer that people read."""
+
+    def present_many(self, states: Sequence[State]) -> Sequence[Any]:
+        """`present` of each."""
+        return [self.present(state) for state in states]
 
     @property
     def answer_type(self) -> ColumnType | None:

@@ -41,6 +41,9 @@ class Count(Measure):
     def present(self, state: int) -> int:
         return state
 
+    def present_many(self, states: Sequence[int]) -> Sequence[int]:
+        return states
+
     @property
     def answer_type(self) -> ColumnType:
         return BIGINT

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from tideline.measures.base import EXACT, Measure, Part, needs_expression
-from tideline.types import BIGINT, DOUBLE, ColumnType, from_wire, to_wire
+from tideline.types import BIGINT, DOUBLE, ColumnType, from_wire, from_wire_many, to_wire
 
 _SUM_BOUND = {
     "exact": False,
@@ -82,6 +82,10 @@ class Sum(Total):
     def present(self, state: Sequence[Any]) -> Any:
         count, total = state
         return from_wire(self.resolved, total) if count else None
+
+    def present_many(self, states: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        totals = from_wire_many(self.resolved, [total for _, total in states])
+        return [total if state[0] else None for state, total in zip(states, totals, strict=True)]
 
     @property
     def answer_type(self) -> ColumnType:
