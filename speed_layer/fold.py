@@ -8,9 +8,8 @@ where their events are decoded; the others by Spark, which plans the fold of sma
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +76,8 @@ class SparkFolder:
             repeats.load(ids.toArrow())
         return repeats
 
-    @contextmanager
-    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
-        """Every plan of these views with its fold; what is cached is let go at the end."""
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Parts:
+        """Every plan of these views with its fold."""
         cached: list[DataFrame] = []
         try:
             plans = self._planner.plan(ledger, views)
@@ -87,7 +85,7 @@ class SparkFolder:
             folds = [self._compiled(plan) for plan in plans]
             small = self._read_small(folds, start, stop)
             repeats = [self._recent.find(plan.source, ledger) for plan in plans]
-            yield [
+            return [
                 (plan, self._fold(fold, small[plan.source.topic], start, stop, found, cached))
                 for plan, fold, found in zip(plans, folds, repeats, strict=True)
             ]

@@ -11,8 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tideline.cut import Cut
@@ -46,7 +45,7 @@ class Folder(Protocol):
         """Forgets every id, and takes in those before the ledger's committed cut."""
         ...
 
-    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> AbstractContextManager[Parts]:
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Parts:
         """The records of [start, stop) folded for these views of the open generation, source by source."""
         ...
 
@@ -63,6 +62,23 @@ class Committed:
     end: Cut
     states: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A micro-batch that is folded and not committed.
+
+    [begin, end) is what was asked for, [start, stop) the part of it that was not in the store at this ledger; `began`
+    is when the reading of it began.
+    """
+
+    began: float
+    begin: Cut
+    end: Cut
+    ledger: Ledger
+    start: Cut
+    stop: Cut
+    folded: Parts
 
 
 class SpeedLayer:
@@ -109,9 +125,13 @@ class SpeedLayer:
         ledger.check_topics(self.folder.topic_ids(topics(ledger)))
 
     def process(self, begin: Cut, end: Cut) -> None:
-        """Reads, folds and commits the part of [begin, end) that is not in the store yet.
+        """Reads, folds and commits the part of [begin, end) that is not in the store yet; see `fold` and `commit`."""
+        self.commit(self.fold(begin, end))
 
-        Raises GapError where the range begins after the committed cut, FenceError where another speed layer took over.
+    def fold(self, begin: Cut, end: Cut) -> Ready:
+        """Reads and folds the part of [begin, end) that is not in the store yet; views that fail at it are quarantined.
+
+        Raises GapError where the range begins after the committed cut, DefinitionSetError.
         """
         began = time.monotonic()
         for _ in range(_RETRIES):
@@ -120,29 +140,34 @@ class SpeedLayer:
                 ledger = snapshot.ledger
             start, stop = ledger.next_range(begin, end)
             try:
-                with self.folder.folded(ledger, start, stop, ledger.open.definitions) as folded:
-                    self.check_topics(ledger)
-                    reach("speed.commit")
-                    states = self._commit(ledger, start, stop, folded)
+                folded = self.folder.folded(ledger, start, stop, ledger.open.definitions)
+            except Exception as error:  # noqa: BLE001 - raised again where it is not a view's
+                self._blame(error, ledger, start, stop)
+            else:
+                return Ready(began, begin, end, ledger, start, stop, folded)
+        raise _unstable()
+
+    def commit(self, ready: Ready) -> None:
+        """Commits what was folded last, and folds it anew where the ledger has changed meanwhile.
+
+        Raises FenceError where another speed layer took over, DefinitionSetError.
+        """
+        for _ in range(_RETRIES):
+            try:
+                self.check_topics(ready.ledger)
+                reach("speed.commit")
+                states = self._commit(ready.ledger, ready.start, ready.stop, ready.folded)
             except (DefinitionSetError, StaleCommitError) as change:
                 log.info("planning the micro-batch again: %s", change, extra=self.told())
-                continue
-            except Exception as error:
-                if not may_be_a_views(error):
-                    raise
-                with contextlib.suppress(DefinitionSetError):
-                    self._quarantine(ledger, start, stop, error)
-                continue
-            reach("speed.done")
-            self.folder.committed()
-            self.on_commit(Committed(start, stop, states, time.monotonic() - began))
-            return
-        raise DefinitionSetError(
-            "DEFINITIONS_UNSTABLE",
-            f"the definitions changed during each of {_RETRIES} attempts",
-            "apply catalogs less often",
-            attempts=_RETRIES,
-        )
+            except Exception as error:  # noqa: BLE001 - raised again where it is not a view's
+                self._blame(error, ready.ledger, ready.start, ready.stop)
+            else:
+                reach("speed.done")
+                self.folder.committed()
+                self.on_commit(Committed(ready.start, ready.stop, states, time.monotonic() - ready.began))
+                return
+            ready = replace(self.fold(ready.begin, ready.end), began=ready.began)
+        raise _unstable()
 
     def _commit(self, ledger: Ledger, start: Cut, stop: Cut, folded: Parts) -> int:
         counts: Log = {plan.source.topic: part.log for plan, part in folded if plan.current}
@@ -153,23 +178,39 @@ class SpeedLayer:
             txn.put_ledger(after)
         return written
 
+    def _blame(self, error: Exception, ledger: Ledger, start: Cut, stop: Cut) -> None:
+        """Puts the views that an error comes from into quarantine. Raises it where it cannot be a view's."""
+        if not may_be_a_views(error):
+            raise error
+        with contextlib.suppress(DefinitionSetError):
+            self._quarantine(ledger, start, stop, error)
+
     def _quarantine(self, ledger: Ledger, start: Cut, stop: Cut, error: Exception) -> None:
         """Folds and merges view by view, writing nothing, and puts those that fail into quarantine."""
 
         def attempt(views: tuple[str, ...]) -> None:
-            with self.folder.folded(ledger, start, stop, views) as folded:
-                self.check_topics(ledger)
-                with contextlib.suppress(_NotWritten), self.store.write() as txn:
-                    if txn.ledger.open != ledger.open:
-                        raise DefinitionSetError("GENERATION_CHANGED", generation=ledger.open.id)
-                    _merge(txn, ledger.open, folded)
-                    raise _NotWritten
+            folded = self.folder.folded(ledger, start, stop, views)
+            self.check_topics(ledger)
+            with contextlib.suppress(_NotWritten), self.store.write() as txn:
+                if txn.ledger.open != ledger.open:
+                    raise DefinitionSetError("GENERATION_CHANGED", generation=ledger.open.id)
+                _merge(txn, ledger.open, folded)
+                raise _NotWritten
 
         failed = failing(ledger.open.definitions, attempt, error)
         with self.store.write() as txn:
             txn.put_ledger(txn.ledger.quarantine("speed", self._token, failed, time.time()))
         for view, reason in failed.items():
             log.error("view %s is quarantined: %s", ledger.definition(view)["name"], reason, extra=self.told())
+
+
+def _unstable() -> DefinitionSetError:
+    return DefinitionSetError(
+        "DEFINITIONS_UNSTABLE",
+        f"the definitions changed during each of {_RETRIES} attempts",
+        "apply catalogs less often",
+        attempts=_RETRIES,
+    )
 
 
 class _NotWritten(Exception):

@@ -6,7 +6,9 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from pyspark.sql.utils import ForeachBatchFunction
 
 from speed_layer.fold import SparkFolder
-from speed_layer.layer import SpeedLayer
+from speed_layer.layer import Ready, SpeedLayer
 from speed_layer.offsets import OffsetLog
 from tideline.cut import Cut
 from tideline.errors import OutsideError, TidelineError
@@ -62,7 +64,8 @@ def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:
 class SpeedQuery:
     """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut.
 
-    The query says when there is something to read, and which range; a micro-batch's records are read by the folder.
+    The query says when there is something to read, and which range; a micro-batch's records are read by the folder. It
+    is committed while Spark plans the next one, which waits for that before it reads.
     """
 
     def __init__(self, layer: SpeedLayer, folder: SparkFolder, scratch: Path, trigger: str, max_offsets: int) -> None:
@@ -76,6 +79,8 @@ class SpeedQuery:
         self._error: BaseException | None = None
         self._cycle = threading.Lock()
         self._ending = False
+        self._commits = ThreadPoolExecutor(1, "commit")
+        self._commit: Future[None] = Future()
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
         """Reads until `stopping` is set. Raises what ended the query otherwise.
@@ -112,16 +117,16 @@ class SpeedQuery:
         start = self._layer.start()
         offsets = OffsetLog(checkpoint, start)
         self._error, self._ending = None, False
+        self._commit = self._commits.submit(lambda: None)
 
         def each(_: DataFrame, batch_id: int) -> None:
             with self._cycle:
                 if self._ending:
                     return
-                try:
-                    self._layer.process(*offsets.range(batch_id))
-                except BaseException as error:
-                    self._error = error
-                    raise
+                with self._noting():
+                    self._commit.result()
+                    ready = self._layer.fold(*offsets.range(batch_id))
+                    self._commit = self._commits.submit(self._finish, ready)
 
         partitions = topic_partitions(self._bootstrap, names)
         options = {
@@ -138,7 +143,7 @@ class SpeedQuery:
             query = writer.trigger(processingTime=self._trigger).start()
         on_start()
         try:
-            while not stopping.is_set() and self._topics() == names:
+            while not stopping.is_set() and self._topics() == names and self._error is None:
                 if stopping.wait(_LOOK) or not query.isActive:
                     break
             error = query.exception() or self._error
@@ -148,10 +153,24 @@ class SpeedQuery:
             self._stop(query)
             shutil.rmtree(checkpoint, ignore_errors=True)
 
+    def _finish(self, ready: Ready) -> None:
+        with self._noting():
+            self._layer.commit(ready)
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keeps what is raised within: Spark hands on its text alone."""
+        try:
+            yield
+        except BaseException as error:
+            self._error = error
+            raise
+
     def _stop(self, query: StreamingQuery) -> None:
         """Ends the query between two micro-batches: Spark interrupts what runs, which ends in long stack traces."""
         self._ending = True
         if self._cycle.acquire(timeout=_LAST_CYCLE):
+            wait([self._commit], _LAST_CYCLE)
             self._folder.close()
             self._cycle.release()
         if query.isActive:

@@ -58,16 +58,22 @@ def encode_keys(
     types: Sequence[ColumnType], keys: Iterable[Sequence[Any]], buckets: Sequence[int | None]
 ) -> list[bytes]:
     """`encode_key` of many keys, each with its bucket."""
-    columns = [map(_encoder(kind.name), values) for kind, values in zip(types, zip(*keys, strict=True), strict=False)]
+    columns = [_encoded(kind.name, values) for kind, values in zip(types, zip(*keys, strict=True), strict=False)]
     if not types:
         found: Iterable[bytes] = [_NO_COLUMNS] * len(buckets)
     else:
         found = columns[0] if len(columns) == 1 else map(b"".join, zip(*columns, strict=True))
+    short = [data if len(data) <= MAX_PLAIN else _shorten(data) for data in found]
     pack = _TAGGED.pack
-    return [
-        (data if len(data) <= MAX_PLAIN else _shorten(data)) + (b"" if bucket is None else pack(1, bucket + (1 << 63)))
-        for data, bucket in zip(found, buckets, strict=True)
-    ]
+    tails = {bucket: b"" if bucket is None else pack(1, bucket + (1 << 63)) for bucket in set(buckets)}
+    return [data + tails[bucket] for data, bucket in zip(short, buckets, strict=True)]
+
+
+def _encoded(name: str, values: Sequence[Any]) -> list[bytes]:
+    """The bytes of a column's values."""
+    if name == "string" and None not in values and "\x00" not in "".join(values):
+        return [b"\x01" + value.encode() + b"\x00" for value in values]
+    return list(map(_encoder(name), values))
 
 
 def key_range(

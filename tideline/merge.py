@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from tideline.codec import pack_row, unpack_row
+from tideline.codec import pack_rows, unpack_row, unpack_rows
 from tideline.errors import MissingSegmentError
 from tideline.keys import encode_keys, key_encoder
 from tideline.ledger import Ledger, Version
@@ -160,11 +160,13 @@ def _blocks(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merg
 
 def merger(view: MergeableView) -> StatesMerger:
     """Merges two lists of a view's states, measure by measure; neither is changed."""
-    merges = [measure.merge for measure in view.measures.values()]
-    if len(merges) == 1:
-        only = merges[0]
-        return lambda left, right: [only(left[0], right[0])]
-    return lambda left, right: [merge(a, b) for merge, a, b in zip(merges, left, right, strict=True)]
+    match [measure.merge for measure in view.measures.values()]:
+        case [one]:
+            return lambda left, right: [one(left[0], right[0])]
+        case [one, two]:
+            return lambda left, right: [one(left[0], right[0]), two(left[1], right[1])]
+        case merges:
+            return lambda left, right: [merge(a, b) for merge, a, b in zip(merges, left, right, strict=True)]
 
 
 def _merge_values(found: Sequence[tuple[int, bytes]], batch: int, merge: StatesMerger) -> MergedRow:
@@ -188,7 +190,10 @@ def merge_into(txn: WriteTransaction, space: str, view: MergeableView, rows: Ite
     fresh = _by_name(view, list(rows), merge)
     names = sorted(fresh)
     stored = txn.get_many(space, names)
-    txn.put_many(space, _merged_items(names, fresh, stored, merge))
+    for name, (_, _, states) in zip(stored, unpack_rows(stored.values()), strict=True):
+        key, bucket, more = fresh[name]
+        fresh[name] = key, bucket, merge(states, more)
+    txn.put_many(space, zip(names, pack_rows(map(fresh.__getitem__, names)), strict=True))
     return len(names)
 
 
@@ -209,16 +214,7 @@ def _names(view: MergeableView, rows: Sequence[Row]) -> list[bytes]:
     return encode_keys([column.type for column in view.key], [row[0] for row in rows], [row[1] for row in rows])
 
 
-def _merged_items(
-    names: Iterable[bytes], fresh: Mapping[bytes, Row], stored: Mapping[bytes, bytes], merge: StatesMerger
-) -> Iterator[Item]:
-    for name in names:
-        key, bucket, states = fresh[name]
-        old = stored.get(name)
-        yield name, pack_row(key, bucket, states if old is None else merge(unpack_row(old)[2], states))
-
-
 def segment_items(view: MergeableView, rows: Iterable[Row]) -> list[Item]:
     """A batch segment's rows, each key once, as `WriteTransaction.load` takes them: encoded and sorted."""
     found = list(rows)
-    return sorted(zip(_names(view, found), (pack_row(*row) for row in found), strict=True))
+    return sorted(zip(_names(view, found), pack_rows(found), strict=True))

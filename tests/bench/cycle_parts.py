@@ -18,13 +18,15 @@ from speed_layer.layer import SpeedLayer
 from tideline.spark.prepared import PreparedQuery
 
 OURS: dict[str, tuple[type, str]] = {
-    "whole": (SpeedLayer, "process"),
+    "whole": (SpeedLayer, "fold"),
     "read": (SparkFolder, "_read_small"),
     "decode and find repeats": (SparkFolder, "_decoded_here"),
     "fold": (PreparedQuery, "run"),
     "topics": (SpeedLayer, "check_topics"),
     "commit": (SpeedLayer, "_commit"),
 }
+BESIDE = ("topics", "commit")
+"""While Spark plans the next micro-batch."""
 SPARKS = {
     "latestOffset": "offsets",
     "walCommit": "offset log",
@@ -78,7 +80,7 @@ def _progress(spark: SparkSession, times: Times) -> None:
 def _shares(times: Times) -> dict[str, float]:
     found = {name: statistics.median(of[len(of) // 2 :]) for name, of in times.items()}
     whole, add = found.pop("whole"), found.pop("add", 0.0)
-    within = sum(found.get(name, 0.0) for name in OURS)
+    within = sum(found.get(name, 0.0) for name in OURS if name not in BESIDE)
     found["states, plans and the rest of ours"] = whole - within
-    found["Spark around ours"] = add - whole
+    found["Spark around ours, and the wait for the commit before"] = add - whole
     return {name: round(milliseconds, 1) for name, milliseconds in found.items()}

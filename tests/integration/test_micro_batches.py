@@ -25,10 +25,9 @@ def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | No
     folder.start(ledger)
     start, end = begin or ledger.committed, end or installed.log_end
     if begin is not None:
-        with folder.folded(ledger, ledger.committed, begin, ledger.open.definitions):
-            folder.committed()
-    with folder.folded(ledger, start, end, ledger.open.definitions) as parts:
-        return [part for _, part in parts]
+        folder.folded(ledger, ledger.committed, begin, ledger.open.definitions)
+        folder.committed()
+    return [part for _, part in folder.folded(ledger, start, end, ledger.open.definitions)]
 
 
 def plain(installed: Installed, folded: list[Folded]) -> list[Any]:

@@ -136,11 +136,10 @@ class SimFolder:
         recent.load(ids_of(source, self.kafka.read(topic, middle, end)))
         return recent
 
-    @contextmanager
-    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Iterator[Parts]:
+    def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Parts:
         plans = plan_sources(ledger, views)
         self._recent.keep({plan.source for plan in plans})
-        yield [(plan, self._fold(plan, ledger, start, stop)) for plan in plans]
+        return [(plan, self._fold(plan, ledger, start, stop)) for plan in plans]
 
     def _fold(self, plan: SourcePlan, ledger: Ledger, start: Cut, stop: Cut) -> Folded:
         source, topic = plan.source, plan.source.topic

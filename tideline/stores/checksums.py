@@ -6,7 +6,7 @@ is always the same number, so that a value is checked where it lies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from zlib import crc32
 
 from tideline.errors import StoreError
@@ -27,10 +27,9 @@ def seal(key: bytes, value: bytes) -> bytes:
     return value + crc32(value, crc32(key)).to_bytes(SIZE, "little")
 
 
-def sealed(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+def sealed(items: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Items to store."""
-    for key, value in items:
-        yield key, value + crc32(value, crc32(key)).to_bytes(SIZE, "little")
+    return [(key, value + crc32(value, crc32(key)).to_bytes(SIZE, "little")) for key, value in items]
 
 
 def unseal(key: bytes, stored: bytes) -> bytes:
@@ -38,6 +37,14 @@ def unseal(key: bytes, stored: bytes) -> bytes:
     if crc32(stored, crc32(key)) != _RESIDUE:
         raise Damaged(f"the value of key {key[:40].hex()} is not the one that was written")
     return stored[:-SIZE]
+
+
+def unsealed_values(items: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The values by key. Raises Damaged."""
+    for key, stored in items:
+        if crc32(stored, crc32(key)) != _RESIDUE:
+            unseal(key, stored)
+    return {key: stored[:-SIZE] for key, stored in items}
 
 
 def unsealed(items: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:

@@ -12,7 +12,7 @@ from typing import Any
 from tideline.errors import MissingSegmentError, ProtocolError, StoreError
 from tideline.ledger import Ledger
 from tideline.stores.base import Item, follow_ledger, refuse_reload
-from tideline.stores.checksums import Damaged, seal, sealed, unseal, unsealed
+from tideline.stores.checksums import Damaged, seal, sealed, unseal, unsealed, unsealed_values
 
 Gap = tuple[bytes, bytes]
 """Two neighbouring keys; empty where it has no end on that side."""
@@ -53,7 +53,7 @@ class LmdbSnapshot:
     def get_many(self, space: str, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         wanted, database = list(keys), self._database(space)
         with self._txn.cursor(database) as cursor:
-            found = {key: unseal(key, stored) for key, stored in cursor.getmulti(wanted)}
+            found = unsealed_values(cursor.getmulti(wanted))
             if len(found) < len(wanted):
                 gap: Gap | None = None
                 for key in wanted:
