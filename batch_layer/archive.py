@@ -20,14 +20,17 @@ from pyspark.sql import functions as F
 from pyspark.sql.window import Window
 
 from tideline import delta_log
+from tideline.collect import Tables
 from tideline.cut import Cut
 from tideline.delta_files import Writer, settle
 from tideline.erased import ERASED
+from tideline.fold_plan import FoldPlan
 from tideline.points import reach
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, identity_sql
 from tideline.spark.faults import table_faults
 from tideline.spark.kafka import kafka_events, kafka_records
+from tideline.spark.master_folds import master_folds
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, master_records
 from tideline.spark.repeats import Repeats
 from tideline.spark.tables import table_schema, write_files
@@ -75,6 +78,10 @@ class DeltaMaster:
     def records(self, begin: Cut, end: Cut) -> DataFrame:
         """The records of [begin, end) in the pinned version, decoded, with `_reason` and `_duplicate`."""
         return master_records(self.spark, self.path, self.topic, begin, end, self._version)
+
+    def folds(self, plan: FoldPlan, begin: Cut, end: Cut) -> list[Tables] | None:
+        """The same folded by Arrow, of a plan that is plain; None where the events are not as plain."""
+        return master_folds(self.spark, self.path, plan, begin, end, self._version)
 
     def append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
         """Reads, decodes, finds repeats, and commits."""

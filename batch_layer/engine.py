@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from batch_layer.archive import DeltaMaster
-from batch_layer.parts import Built, Task
+from batch_layer.parts import FoldedRange
+from batch_layer.ranges import ArrowRange, JoinedRange, SparkRange
 from batch_layer.segments import Segments
-from tideline.collect import log_stats
+from tideline.arrow_fold import arrow_fold, plain_views
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
-from tideline.fold_plan import LOG_VIEW
-from tideline.ledger import Ledger, LogStats
+from tideline.ledger import Ledger
 from tideline.plans import SourcePlan
 from tideline.runtime.home import Home
 from tideline.runtime.topics import log_bounds, topic_ids
@@ -50,15 +47,36 @@ class SparkEngine:
         return table
 
     @contextmanager
-    def fold(self, plan: SourcePlan, begin: Cut, end: Cut) -> Iterator[SparkRange]:
-        """One aggregation over the range's records, cached while it is in use."""
-        fold, table = Fold(plan.source, plan.views), self._tables[plan.source.name]
+    def fold(self, plan: SourcePlan, begin: Cut, end: Cut) -> Iterator[FoldedRange]:
+        """Views that are plain are folded by Arrow where the master is read, the others by one aggregation of Spark's,
+        whose result is cached while it is in use."""
+        table = self._tables[plan.source.name]
         with table.faults():
-            folded = fold.aggregate(table.records(begin, end)).persist()
-            try:
-                yield SparkRange(self.segments, fold, folded)
-            finally:
-                folded.unpersist()
+            plain = plain_views(plan.source, plan.views)
+            by_arrow = arrow_fold(plan.source, plain)
+            results = table.folds(by_arrow.plan, begin, end) if by_arrow else None
+            if by_arrow is None or results is None:
+                with self._by_spark(plan.source, plan.views, table.records(begin, end)) as folded:
+                    yield folded
+                return
+            found = ArrowRange(self.segments, by_arrow.plan, results)
+            rest = [view for view in plan.views if view not in plain]
+            if not rest:
+                yield found
+                return
+            with self._by_spark(plan.source, rest, table.records(begin, end)) as folded:
+                yield JoinedRange(found, frozenset(view.fingerprint for view in plain), folded)
+
+    @contextmanager
+    def _by_spark(
+        self, source: SourceDefinition, views: Sequence[ViewDefinition], records: DataFrame
+    ) -> Iterator[SparkRange]:
+        fold = Fold(source, views)
+        folded = fold.aggregate(records).persist()
+        try:
+            yield SparkRange(self.segments, fold, folded)
+        finally:
+            folded.unpersist()
 
     def remove_dead(self, ledger: Ledger) -> None:
         """Segments that the ledger does not name, and the tables of views that it does not know.
@@ -69,42 +87,3 @@ class SparkEngine:
         for view in views:
             self.segments.remove_dead(view, frozenset(ledger.segments), ledger.next_segment)
         self.segments.remove_views(views, ledger.next_segment)
-
-
-class SparkRange:
-    """The folded rows of a range."""
-
-    def __init__(self, segments: Segments, fold: Fold, folded: DataFrame) -> None:
-        self._segments = segments
-        self._fold = fold
-        self._folded = folded
-
-    @cached_property
-    def _log(self) -> tuple[Mapping[int, LogStats], Mapping[str, int]]:
-        table: pa.Table = self._folded.where(f"view = {LOG_VIEW}").toArrow()
-        return log_stats(self._fold, table)
-
-    @property
-    def log(self) -> Mapping[int, LogStats]:
-        """What the log held, by partition."""
-        return self._log[0]
-
-    @property
-    def rejects(self) -> Mapping[str, int]:
-        """How many events a view's expressions failed on, by fingerprint."""
-        return self._log[1]
-
-    def build(self, tasks: Sequence[Task]) -> list[Built]:
-        """Two segments at a time."""
-        if not tasks:
-            return []
-        states = self._folded.where("entry = 0") if self._fold.has_entries else self._folded
-        counts = states.groupBy("view").count().toArrow()
-        rows = dict(zip(counts["view"].to_pylist(), counts["count"].to_pylist(), strict=True))
-
-        def build(task: Task, number: int) -> Built:
-            planned = self._fold.planned[number]
-            return self._segments.build(task, self._folded, planned, rows.get(planned.index, 0))
-
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(build, tasks, range(len(tasks))))

@@ -12,7 +12,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,16 +23,18 @@ from batch_layer.loading import load_segment, to_merge
 from batch_layer.parts import Built, Task
 from tideline import delta_files, delta_log
 from tideline.definition import ViewDefinition
-from tideline.fold_plan import PlannedView
 from tideline.ledger import Segment
 from tideline.merge import Row
 from tideline.points import reach
+from tideline.segment_table import from_floor
 from tideline.spark.faults import TableFault, table_faults
-from tideline.spark.states import merge_states, rows_of, segment_rows
+from tideline.spark.states import merge_states, rows_of
 from tideline.spark.tables import read_files, table_schema, write_files
 from tideline.stores import Store
 
 FORMAT = 1
+States: TypeAlias = "pa.Table | DataFrame | None"
+"""Rows of a segment: in memory, as Spark will compute them, or none."""
 _READ_ROWS = 20_000
 _DEAD_SEGMENTS = 4  # so many unreferenced segments of a view are removed together
 _KEEP_FILES = 3600.0  # seconds that a Delta reader may still need the files of a removed segment
@@ -48,31 +52,36 @@ class Segments:
         """Where a view's segments are."""
         return self.folder / f"{view.name}-{view.fingerprint}"
 
-    def build(self, task: Task, folded: DataFrame, planned: PlannedView, rows: int) -> Built:
+    def build(self, task: Task, states: States, rows: int) -> Built:
         """Writes a segment, merged with the last of the earlier ones where they are small, and loads it.
 
-        `rows` is how many states the new events gave.
+        `states` are those of the new events, of `rows` keys and buckets.
         """
         table = self.table(task.view)
         delta_log.check(table)
         with table_faults(table, "SEGMENTS_DAMAGED"):
-            return self._build(task, folded, planned, rows)
+            return self._build(task, states, rows)
 
-    def _build(self, task: Task, folded: DataFrame, planned: PlannedView, rows: int) -> Built:
+    def _build(self, task: Task, states: States, rows: int) -> Built:
         view, begin = task.view, task.begin
         merged = to_merge(task.earlier, rows)
-        states = segment_rows(folded, planned)
         mode = "incremental" if task.earlier else "full"
         if merged:
             begin, mode = merged[0].begin, "compacted"
-            states = merge_states(self._read(view, merged).unionByName(states), view)
+            states = self._merged(view, merged, states)
         if task.floor is not None:
-            states = states.where(F.expr(f"unix_micros(bucket) >= {task.floor}"))
+            states = _from_floor(states, task.floor)
         reach("segment.write")
-        files = self._write(view, task.id, states) if rows or merged else ()
+        files = self._write(view, task.id, states) if states is not None and (rows or merged) else ()
         segment = Segment(task.id, view.fingerprint, begin, task.end, 0, mode)
-        loaded = load_segment(self.store, view, segment, _states(view, files))
+        loaded = load_segment(self.store, view, segment, _rows(view, states if isinstance(states, pa.Table) else files))
         return Built(loaded, tuple(segment.id for segment in merged))
+
+    def _merged(self, view: ViewDefinition, segments: Sequence[Segment], states: States) -> DataFrame:
+        known = self._read(view, segments)
+        if isinstance(states, pa.Table):
+            states = self.spark.createDataFrame(states.combine_chunks())
+        return merge_states(known if states is None else known.unionByName(states), view)
 
     def _read(self, view: ViewDefinition, segments: Sequence[Segment]) -> DataFrame:
         """The states of segments, all of them. Raises TableFault where the table and the ledger do not agree."""
@@ -85,13 +94,12 @@ class Segments:
                 raise TableFault("SEGMENTS_DAMAGED", path=str(table), reason=reason)
         return rows.drop("segment")
 
-    def _write(self, view: ViewDefinition, id: int, states: DataFrame) -> tuple[Path, ...]:
+    def _write(self, view: ViewDefinition, id: int, states: pa.Table | DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
         folder = table / f"segment={id}"
         if folder.exists() and delta_files.exists(table):  # of a store that was put back to an earlier time
             delta_files.remove(table, f"segment = {id}")
-        schema = table_schema(states.withColumn("segment", F.lit(id).cast("bigint")))
-        writer = delta_files.Writer(schema, {"segment": str(id)})
+        writer = delta_files.Writer(table_schema(states, segment="long"), {"segment": str(id)})
         writer.add(table, write_files(states, table, folder), {"format": FORMAT, "segment": id})
         commit = delta_files.settle(table)
         if commit.metadata.get("segment") != id:
@@ -128,9 +136,19 @@ class Segments:
                 shutil.rmtree(table)
 
 
-def _states(view: ViewDefinition, files: Sequence[Path]) -> Iterator[Row]:
-    """The rows of a segment's files."""
-    for file in files:
+def _from_floor(states: States, floor: int) -> States:
+    if isinstance(states, pa.Table):
+        return from_floor(states, floor)
+    return states if states is None else states.where(F.expr(f"unix_micros(bucket) >= {floor}"))
+
+
+def _rows(view: ViewDefinition, states: pa.Table | Sequence[Path]) -> Iterator[Row]:
+    """The rows of a segment, from memory or from its files."""
+    if isinstance(states, pa.Table):
+        for batch in states.to_batches(_READ_ROWS):
+            yield from rows_of(view, batch)
+        return
+    for file in states:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             for batch in parquet.iter_batches(_READ_ROWS):
                 yield from rows_of(view, batch)

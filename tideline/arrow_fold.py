@@ -84,7 +84,7 @@ class ArrowFold:
         source = plan.source
         if source.operation:
             raise NotPlain("events that may be retractions")
-        self._columns = ["_partition", "_offset", *plan.event_columns]
+        self._columns = ["_partition", "_offset", *(column.name for column in plan.used_columns)]
         compiler = Compiler(source.schema)
         self._at = compiler.compile(f"unix_micros({source.event_time})", BIGINT)
         self._views = [_ViewFold(planned, compiler) for planned in plan.planned]

@@ -16,7 +16,7 @@ from tideline.definition import ViewDefinition
 from tideline.expressions import may_be_used, names_used
 from tideline.measures.base import Entries, Part
 from tideline.source import SourceDefinition
-from tideline.types import BIGINT, ColumnType
+from tideline.types import BIGINT, Column, ColumnType
 
 LOG_VIEW = 0
 LOG_EVENT, LOG_DUPLICATE, LOG_DEAD, LOG_REJECT = 0, 1, 2, 3
@@ -117,9 +117,15 @@ class FoldPlan:
     @property
     def event_columns(self) -> list[str]:
         """The event's columns that the fold reads or may read, and its id; the others need not leave the decoder."""
-        used = may_be_used(self._expressions(), [column.name for column in self.source.schema])
+        used = {column.name for column in self.used_columns}
         used |= {self.source.event_id or "", self.source.operation or ""}
         return [column.name for column in self.source.schema if column.name in used]
+
+    @property
+    def used_columns(self) -> list[Column]:
+        """Those of them that the fold reads."""
+        used = may_be_used(self._expressions(), [column.name for column in self.source.schema])
+        return [column for column in self.source.schema if column.name in used]
 
     @property
     def group_columns(self) -> list[str]:

@@ -187,7 +187,7 @@ class _Check:
                 return _compare(view, law, expected, found)
 
             mine = [part[view.fingerprint] for part in parts]
-            frames = [segment_rows(piece, planned) for piece in pieces]
+            frames = [segment_rows(piece.where(f"view = {planned.index}"), planned) for piece in pieces]
             shuffled = self.chance.sample(mine, len(mine))
             outcomes += [
                 compare("split", whole[view.fingerprint], _merged(view, mine)),

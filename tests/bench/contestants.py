@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -51,11 +52,12 @@ class Contestant:
     """An engine's process, in a session of its own; everything it started ends with it."""
 
     def __init__(self, script: str, python: Path | None = None, log: IO[str] | None = None, **environment: str) -> None:
+        self._said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
             [str(python or sys.executable), str(HERE / script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log or subprocess.DEVNULL,
+            stderr=log or self._said,
             text=True,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)]), **environment},
@@ -88,7 +90,9 @@ class Contestant:
         finally:
             late.cancel()
         if not line:
-            raise EngineFault(f"it ended, or took more than {timeout:.0f} s")
+            self._said.seek(0)
+            last = "; ".join(line.strip() for line in self._said.read().splitlines()[-3:])
+            raise EngineFault(f"it ended, or took more than {timeout:.0f} s: {last}")
         found: dict[str, Any] = json.loads(line)
         return found
 

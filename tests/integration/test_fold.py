@@ -45,6 +45,7 @@ from tideline import (
 from tideline.catalog import collect_catalog
 from tideline.collect import Folded, by_view, collect
 from tideline.definition import ViewDefinition
+from tideline.fold_plan import PlannedView
 from tideline.runtime.reading import Record
 from tideline.source import SourceDefinition
 from tideline.spark.events import decode
@@ -135,7 +136,7 @@ def test_parts_folded_apart_merge_to_the_whole_in_spark_as_in_serving(shop: Fold
     planned = Fold(shop.source, shop.views).planned[0]
     view = planned.view
     parts = [
-        segment_rows(shop.frame(values[start : start + size], start), planned).toArrow()
+        segment_rows(_of(planned, shop.frame(values[start : start + size], start)), planned).toArrow()
         for start, size in zip(starts, sizes, strict=True)
     ]
     together = pa.concat_tables(parts).combine_chunks()  # Spark drops what follows an empty chunk
@@ -153,6 +154,10 @@ def test_parts_folded_apart_merge_to_the_whole_in_spark_as_in_serving(shop: Fold
     assert differences(naive_answers(view.name, facts), answers) == []
 
 
+def _of(planned: PlannedView, folded: DataFrame) -> DataFrame:
+    return folded.where(f"view = {planned.index}")
+
+
 def _states(view: ViewDefinition, table: pa.Table) -> dict[Any, list[Any]]:
     return {(key, bucket): states for key, bucket, states in rows_of(view, table)}
 
@@ -164,7 +169,7 @@ def _merge(view: ViewDefinition, left: list[Any] | None, right: list[Any]) -> li
 
 def test_merging_one_state_of_each_key_leaves_them_as_they_are(shop: Folds) -> None:
     planned = Fold(shop.source, shop.views).planned[0]
-    rows = segment_rows(shop.frame([encode(event) for event in make_events(30, 3)]), planned)
+    rows = segment_rows(_of(planned, shop.frame([encode(event) for event in make_events(30, 3)])), planned)
     columns = ["country", "parity", "bucket", "lines", "units", "revenue", "least", "earliest", "most", "mean"]
     merged = merge_states(rows, planned.view).select(columns)
     assert_df_equality(merged, rows.select(columns), ignore_row_order=True, ignore_nullable=True)

@@ -9,9 +9,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from tideline.arrow_fold import ArrowFold
-from tideline.arrow_terms import NotPlain
-from tideline.collect import PACKED, Tables, packed, unpacked
+from tideline.collect import PACKED, Tables
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
 from tideline.fold_plan import FoldPlan
@@ -20,14 +18,13 @@ from tideline.runtime.topics import KafkaFault
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, event_schema, plain_headers
 from tideline.spark.faults import of_worker
+from tideline.spark.worker_folds import folds, results
 
 _PIECES = 2  # of the log for each core, where partitions are not of a size
 Piece = tuple[int, int, int]
 """A partition, its first offset, the one after its last."""
 Then = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What becomes of the batches of a piece."""
-_FOLDED_AT_ONCE = 64 << 20  # bytes of events, which a worker holds
-NOT_PLAIN = -1
 
 
 def kafka_records(
@@ -61,30 +58,15 @@ def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut,
     decoded = _decoding(plan.source, keep, columns)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        fold = ArrowFold(plan)
-        for events in _gathered(decoded(batches)):
-            try:
-                yield packed(fold.fold(events.append_column("_duplicate", pa.array(np.zeros(len(events), np.bool_)))))
-            except NotPlain:
-                yield packed({NOT_PLAIN: events.slice(0, 0)})
+        return folds(plan, map(_of_no_repeats, decoded(batches)))
 
-    read = _read_columns(plan.source, keep)
-    results = unpacked(_read(spark, bootstrap, plan.source.topic, begin, end, read, run, PACKED).toArrow())
-    return None if any(NOT_PLAIN in result for result in results) else results
+    return results(
+        _read(spark, bootstrap, plan.source.topic, begin, end, _read_columns(plan.source, keep), run, PACKED)
+    )
 
 
-def _gathered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The batches in tables of some size, that a group comes in few of them."""
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= _FOLDED_AT_ONCE:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
+def _of_no_repeats(events: pa.RecordBatch) -> pa.RecordBatch:
+    return events.append_column("_duplicate", pa.array(np.zeros(len(events), np.bool_)))
 
 
 def _read_columns(source: SourceDefinition, keep: Sequence[str]) -> list[str]:

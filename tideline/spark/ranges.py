@@ -16,6 +16,8 @@ from tideline.spark.events import RECORD_TYPES, decode, identity_sql
 from tideline.spark.kafka import kafka_events
 from tideline.spark.tables import read_files
 
+Bounds = Sequence[tuple[int, int, int]]
+"""Partitions, each with its first offset and the one after its last."""
 MASTER_COLUMNS = ("_partition", "_offset", "_timestamp", "_hash", "_key", "_headers", "_value")
 
 
@@ -23,18 +25,18 @@ def _rows_sql(topic: str, begin: Cut, end: Cut) -> str:
     """SQL that holds for the records of [begin, end), with constants, by which Parquet knows what it need not read."""
     terms = [
         f"(_partition = {partition} and _offset >= {low} and _offset < {high})"
-        for partition, low, high in _bounds(topic, begin, end)
+        for partition, low, high in bounds_of(topic, begin, end)
     ]
     return " or ".join(terms) or "false"
 
 
-def _bounds(topic: str, begin: Cut, end: Cut) -> list[tuple[int, int, int]]:
+def bounds_of(topic: str, begin: Cut, end: Cut) -> Bounds:
     """Each partition of which there is something in [begin, end), with its first offset and the one after its last."""
     ends = end.offsets(topic).items()
     return [(p, low, high) for p, high in ends if (low := begin.offset(topic, p)) < high]
 
 
-def _may_hold(file: Mapping[str, Any], bounds: Sequence[tuple[int, int, int]]) -> bool:
+def may_hold(file: Mapping[str, Any], bounds: Bounds) -> bool:
     """Whether a file of the master has rows within bounds, as far as the table's log says what it has."""
     first, last = file.get("min._partition"), file.get("max._partition")
     least, most = file.get("min._offset"), file.get("max._offset")
@@ -50,8 +52,8 @@ def master_records(
 
     `version` is the table's, by default the newest.
     """
-    bounds = _bounds(topic, begin, end)
-    rows = read_files(spark, path, lambda file: _may_hold(file, bounds), version)
+    bounds = bounds_of(topic, begin, end)
+    rows = read_files(spark, path, lambda file: may_hold(file, bounds), version)
     return rows.where(_rows_sql(topic, begin, end))
 
 

@@ -43,8 +43,8 @@ def entries_type(entries: Entries) -> str:
     return f"map<{entries.type.sql},bigint>"
 
 
-def segment_rows(folded: DataFrame, planned: PlannedView) -> DataFrame:
-    """The states of one view from folded rows."""
+def segment_rows(rows: DataFrame, planned: PlannedView) -> DataFrame:
+    """The states of one view from its folded rows."""
     view = planned.view
     group = [*dict.fromkeys(planned.key_slots), "bucket"]
     columns: list[SparkColumn] = []
@@ -60,7 +60,6 @@ def segment_rows(folded: DataFrame, planned: PlannedView) -> DataFrame:
             fields = ", ".join(f"'{p.name}', cast({one.format(slot)} as {part_type(p)})" for p, slot in parts)
             state = F.expr(f"named_struct({fields})")
         columns.append(state.alias(name))
-    rows = folded.where(f"view = {planned.index}")
     # Without entries each row is a group of its own already.
     rows = rows.groupBy(*group).agg(*columns) if planned.entries else rows.select(*group, *columns)
     keys = [

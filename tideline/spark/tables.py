@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
 from tideline import delta_files
@@ -24,14 +26,19 @@ _NO_MARK = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
 _PATTERN = re.compile(r"([{}\[\]*?\\])")  # what Spark would take for a pattern in a path
 
 
-def write_files(rows: DataFrame, table: Path, folder: Path) -> list[Path]:
+def write_files(rows: pa.Table | DataFrame, table: Path, folder: Path) -> list[Path]:
     """Writes Parquet files into a folder of a table, which its log does not know yet; those that have rows."""
     for staged in table.glob(f"{_STAGED}*"):
         if time.time() - staged.stat().st_mtime > _FORGOTTEN:
             shutil.rmtree(staged, ignore_errors=True)
     staged = table / f"{_STAGED}{uuid.uuid4().hex}"
     try:
-        rows.write.options(**_NO_MARK).parquet(str(staged))
+        if isinstance(rows, pa.Table):
+            staged.mkdir(parents=True)
+            file = staged / f"part-{uuid.uuid4()}.snappy.parquet"
+            pq.write_table(rows, file, compression="snappy", write_page_checksum=True, store_schema=False)
+        else:
+            rows.write.options(**_NO_MARK).parquet(str(staged))
         folder.mkdir(parents=True, exist_ok=True)
         files = sorted(staged.glob("*.parquet"))
         kept = [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
@@ -54,9 +61,15 @@ def read_files(
     return spark.read.option("basePath", str(table)).schema(schema).parquet(*files)
 
 
-def table_schema(rows: DataFrame) -> str:
-    """The schema of a table for these rows in JSON: as Delta has it, whatever a column holds may be null."""
-    text: str = rows.schema.json()
+def table_schema(rows: pa.Table | DataFrame, **partition: str) -> str:
+    """The schema of a table for these rows in JSON: as Delta has it, whatever a column holds may be null.
+
+    `partition` are the names and types, as that JSON has them, of columns that the rows do not have.
+    """
+    schema = from_arrow_schema(rows.schema) if isinstance(rows, pa.Table) else StructType(list(rows.schema))
+    for name, kind in partition.items():
+        schema = schema.add(name, kind)
+    text: str = schema.json()
     for name in ("nullable", "containsNull", "valueContainsNull"):
         text = text.replace(f'"{name}":false', f'"{name}":true')
     return text
