@@ -50,7 +50,7 @@ class Folder(Protocol):
         ...
 
     def committed(self) -> None:
-        """What was folded last is in the store: its ids count from now on."""
+        """What was folded last is merged: its ids count from now on, until the next `start`."""
         ...
 
 
@@ -128,16 +128,17 @@ class SpeedLayer:
         """Reads, folds and commits the part of [begin, end) that is not in the store yet; see `fold` and `commit`."""
         self.commit(self.fold(begin, end))
 
-    def fold(self, begin: Cut, end: Cut) -> Ready:
+    def fold(self, begin: Cut, end: Cut, known: Ledger | None = None) -> Ready:
         """Reads and folds the part of [begin, end) that is not in the store yet; views that fail at it are quarantined.
 
+        `known` is the ledger where the store does not show it yet, as it is still writing what was merged before.
         Raises GapError where the range begins after the committed cut, DefinitionSetError.
         """
         began = time.monotonic()
         for _ in range(_RETRIES):
             reach("speed.read")
             with self.store.snapshot() as snapshot:
-                ledger = snapshot.ledger
+                ledger, known = known or snapshot.ledger, None
             start, stop = ledger.next_range(begin, end)
             try:
                 folded = self.folder.folded(ledger, start, stop, ledger.open.definitions)
@@ -147,35 +148,39 @@ class SpeedLayer:
                 return Ready(began, begin, end, ledger, start, stop, folded)
         raise _unstable()
 
-    def commit(self, ready: Ready) -> None:
+    def commit(self, ready: Ready, merged: Callable[[Ledger], object] = lambda _: None) -> None:
         """Commits what was folded last, and folds it anew where the ledger has changed meanwhile.
 
-        Raises FenceError where another speed layer took over, DefinitionSetError.
+        Tells `merged` the ledger after it once the states are merged, and only to be written: the next fold may begin
+        then. Where that writing fails the layer has to `start` again. Raises FenceError where another speed layer took
+        over, DefinitionSetError.
         """
         for _ in range(_RETRIES):
             try:
                 self.check_topics(ready.ledger)
                 reach("speed.commit")
-                states = self._commit(ready.ledger, ready.start, ready.stop, ready.folded)
+                states = self._commit(ready, merged)
             except (DefinitionSetError, StaleCommitError) as change:
                 log.info("planning the micro-batch again: %s", change, extra=self.told())
             except Exception as error:  # noqa: BLE001 - raised again where it is not a view's
                 self._blame(error, ready.ledger, ready.start, ready.stop)
             else:
                 reach("speed.done")
-                self.folder.committed()
                 self.on_commit(Committed(ready.start, ready.stop, states, time.monotonic() - ready.began))
                 return
             ready = replace(self.fold(ready.begin, ready.end), began=ready.began)
         raise _unstable()
 
-    def _commit(self, ledger: Ledger, start: Cut, stop: Cut, folded: Parts) -> int:
+    def _commit(self, ready: Ready, merged: Callable[[Ledger], object]) -> int:
+        folded, definitions = ready.folded, ready.ledger.open.definitions
         counts: Log = {plan.source.topic: part.log for plan, part in folded if plan.current}
         rejects = {view: n for _, part in folded for view, n in part.rejects.items()}
         with self.store.write() as txn:
-            after = txn.ledger.commit(self._token, start, stop, ledger.open.definitions, counts, rejects)
+            after = txn.ledger.commit(self._token, ready.start, ready.stop, definitions, counts, rejects)
             written = _merge(txn, after.open, folded)
             txn.put_ledger(after)
+            self.folder.committed()
+            merged(after)
         return written
 
     def _blame(self, error: Exception, ledger: Ledger, start: Cut, stop: Cut) -> None:

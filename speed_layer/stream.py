@@ -25,6 +25,7 @@ from speed_layer.layer import Ready, SpeedLayer
 from speed_layer.offsets import OffsetLog
 from tideline.cut import Cut
 from tideline.errors import OutsideError, TidelineError
+from tideline.ledger import Ledger
 from tideline.plans import topics
 from tideline.runtime.topics import KafkaFault, topic_partitions
 from tideline.spark.faults import disk_fault, table_faults
@@ -65,7 +66,7 @@ class SpeedQuery:
     """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut.
 
     The query says when there is something to read, and which range; a micro-batch's records are read by the folder. It
-    is committed while Spark plans the next one, which waits for that before it reads.
+    is committed while Spark plans the next one. That one is folded once this one is merged, while the store writes it.
     """
 
     def __init__(self, layer: SpeedLayer, folder: SparkFolder, scratch: Path, trigger: str, max_offsets: int) -> None:
@@ -81,6 +82,7 @@ class SpeedQuery:
         self._ending = False
         self._commits = ThreadPoolExecutor(1, "commit")
         self._commit: Future[None] = Future()
+        self._merged: Future[Ledger | None] = Future()
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
         """Reads until `stopping` is set. Raises what ended the query otherwise.
@@ -117,16 +119,21 @@ class SpeedQuery:
         start = self._layer.start()
         offsets = OffsetLog(checkpoint, start)
         self._error, self._ending = None, False
-        self._commit = self._commits.submit(lambda: None)
+        self._commit, self._merged = Future(), Future()
+        self._commit.set_result(None)
+        self._merged.set_result(None)
 
         def each(_: DataFrame, batch_id: int) -> None:
             with self._cycle:
                 if self._ending:
                     return
                 with self._noting():
-                    self._commit.result()
-                    ready = self._layer.fold(*offsets.range(batch_id))
-                    self._commit = self._commits.submit(self._finish, ready)
+                    known = self._merged.result()
+                    if self._commit.done():
+                        self._commit.result()
+                        known = None
+                    ready = self._layer.fold(*offsets.range(batch_id), known)
+                    self._submit(ready)
 
         partitions = topic_partitions(self._bootstrap, names)
         options = {
@@ -153,17 +160,28 @@ class SpeedQuery:
             self._stop(query)
             shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def _finish(self, ready: Ready) -> None:
-        with self._noting():
-            self._layer.commit(ready)
+    def _submit(self, ready: Ready) -> None:
+        """Commits in the thread of commits, after those before."""
+        merged: Future[Ledger | None] = Future()
+
+        def commit() -> None:
+            with self._noting():
+                try:
+                    self._layer.commit(ready, merged.set_result)
+                except BaseException as error:
+                    if not merged.done():
+                        merged.set_exception(error)
+                    raise
+
+        self._merged, self._commit = merged, self._commits.submit(commit)
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Keeps what is raised within: Spark hands on its text alone."""
+        """Keeps what is raised first: Spark hands on its text alone."""
         try:
             yield
         except BaseException as error:
-            self._error = error
+            self._error = self._error or error
             raise
 
     def _stop(self, query: StreamingQuery) -> None:

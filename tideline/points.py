@@ -17,7 +17,7 @@ POINTS = {
     "speed.start": "the fence is taken, nothing is read",
     "speed.read": "Spark has planned a range, nothing is folded",
     "speed.commit": "states are folded, not committed",
-    "speed.done": "states and cut are committed, the ids of the events do not count yet",
+    "speed.done": "states and cut are committed, nobody is told",
     "batch.seal": "before the batch layer takes its fence and seals",
     "batch.sealed": "the generation is closed",
     "archive.write": "the records are read and decoded, not written",

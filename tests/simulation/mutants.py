@@ -61,9 +61,9 @@ MUTANTS = [
         "states first, the cut in a transaction of its own",
         2,
         LAYER,
-        "            txn.put_ledger(after)\n        return written",
-        '        reach("speed.commit")\n        with self.store.write() as txn:\n            txn.put_ledger(after)\n'
-        "        return written",
+        "            txn.put_ledger(after)\n            self.folder.committed()\n            merged(after)\n",
+        "            self.folder.committed()\n            merged(after)\n"
+        '        reach("speed.commit")\n        with self.store.write() as txn:\n            txn.put_ledger(after)\n',
     ),
     Mutant("a gap is passed over", 2, SPEED, "        if found > offset:\n", "        if False:\n", seed=3),
     Mutant(
@@ -332,7 +332,7 @@ MUTANTS = [
         "ids never count",
         11,
         LAYER,
-        "                self.folder.committed()\n",
+        "            self.folder.committed()\n",
         "",
         seed=6,
     ),
