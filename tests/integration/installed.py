@@ -218,9 +218,9 @@ class Installed:
         """What a batch layer works with; a new one each time."""
         return SparkEngine(self.spark, self.store, self.home, self.bootstrap)
 
-    def run_speed_to_its_error(self) -> None:
+    def run_speed_to_its_error(self, max_offsets: int = 100_000) -> None:
         """A speed layer that is expected to end by itself. Raises what it ended with."""
-        running = Speed(self, 100_000)
+        running = Speed(self, max_offsets)
         running.start()
         raise running.wait_error()
 

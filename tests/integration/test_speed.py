@@ -7,8 +7,11 @@ import logging
 import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from cases import count_events, encode, few_views, make_events, make_source, make_views
@@ -19,10 +22,11 @@ from speed_layer.layer import Committed, SpeedLayer
 from speed_layer.mirror import GroupMirror, group_name
 from speed_layer.service import Progress
 from tideline.cut import Cut
-from tideline.errors import FenceError, GapError, TopicRecreatedError
+from tideline.errors import FenceError, GapError, StoreError, TopicRecreatedError
 from tideline.runtime.groups import GroupClient
 from tideline.runtime.logs import JsonFormatter
 from tideline.runtime.topics import create_topic, delete_topic
+from tideline.stores.lmdb import LmdbStore
 
 
 def new_layer(installed: Installed) -> SpeedLayer:
@@ -39,6 +43,40 @@ def part_of(installed: Installed, share: float) -> Cut:
 def applied(installed: Installed) -> Installed:
     installed.apply_few()
     return installed
+
+
+def test_a_commit_that_cannot_be_written_ends_the_query_whatever_was_folded_on_it(
+    applied: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The micro-batch after it is being folded by then, with ids that the store does not have."""
+    applied.send([*make_events(120, 3), *make_events(120, 3)])
+    write, commits, folds = LmdbStore.write, [0], [0]
+    fold = SpeedLayer.fold
+
+    def folding(layer: SpeedLayer, *of: Any) -> Any:
+        folds[0] += 1
+        return fold(layer, *of)
+
+    @contextmanager
+    def writing(store: LmdbStore) -> Iterator[Any]:
+        with write(store) as txn:
+            before = txn.ledger.committed
+            yield txn
+            commits[0] += txn.ledger.committed != before
+            if commits[0] == 3:
+                wait_for(lambda: folds[0] > 3, "the next one is being folded")
+                raise StoreError("STORE_FAILED", path="home", reason="the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpeedLayer, "fold", folding)
+        patch.setattr(LmdbStore, "write", writing)
+        with pytest.raises(StoreError, match="the disk is gone"):
+            applied.run_speed_to_its_error(max_offsets=40)
+    assert applied.wrong() == []
+    assert applied.ledger.committed.count_since(applied.ledger.origin) < 120
+    with applied.speed(max_offsets=40):
+        applied.wait_committed()
+    assert applied.wrong() == []
 
 
 def test_it_resumes_from_the_ledgers_cut_whatever_becomes_of_its_checkpoint(installed: Installed) -> None:
