@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 from pyspark.sql.window import Window
 
 from tideline import delta_log
@@ -27,13 +29,14 @@ from tideline.erased import ERASED
 from tideline.fold_plan import FoldPlan
 from tideline.points import reach
 from tideline.source import SourceDefinition
-from tideline.spark.events import RECORD_TYPES, decode, identity_sql
+from tideline.spark.events import decode, event_schema, identity_sql
 from tideline.spark.faults import table_faults
-from tideline.spark.kafka import kafka_events, kafka_records
+from tideline.spark.kafka import kafka_records
+from tideline.spark.kafka_files import ids_of, kafka_files
 from tideline.spark.master_folds import master_folds
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, master_records
 from tideline.spark.repeats import Repeats
-from tideline.spark.tables import table_schema, write_files
+from tideline.spark.tables import staged, take_over
 
 log = logging.getLogger(__name__)
 _PROPERTIES = {
@@ -89,17 +92,17 @@ class DeltaMaster:
             return self._append(begin, end, metadata, check)
 
     def _append(self, begin: Cut, end: Cut, metadata: Mapping[str, Any], check: Callable[[], None]) -> int:
-        read = kafka_events(self.spark, self.bootstrap, self.source, begin, end, MASTER_COLUMNS)
-        events = _without_erased(read).persist()
-        try:
-            repeats = self._repeats_at(begin)
-            flagged = repeats.flag(events) if repeats else events.withColumn("_duplicate", F.lit(False))
-            count = events.count()
+        repeats = self._repeats_at(begin)
+        with staged(self.path) as folder:
+            files = kafka_files(self.spark, self.bootstrap, self.source, begin, end, folder)
+            for partition, repeated in repeats.find(ids_of(files)) if repeats else ():
+                for file in files:
+                    if file.partition == partition:
+                        file.mark(repeated)
+            count = sum(file.records for file in files)
             check()
             reach("archive.write")
-            self._add(flagged.select(*events.columns, "_duplicate"), {**metadata, "records": count})
-        finally:
-            events.unpersist()
+            self._add([file.path for file in files], {**metadata, "records": count})
         if repeats:
             repeats.committed()
             self._repeats = (end, repeats)
@@ -116,20 +119,24 @@ class DeltaMaster:
         repeats.load(event_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
         return repeats
 
-    def _add(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
+    def _add(self, files: Sequence[Path], metadata: Mapping[str, Any]) -> None:
         """As a transaction of Delta, by whose number it is left out where another was planned as late."""
-        writer = Writer(
-            table_schema(rows), {}, ("_partition", "_offset"), _PROPERTIES, (_WRITER, metadata["after"] + 1)
-        )
+        number = metadata["after"] + 1
+        writer = Writer(self._schema, {}, ("_partition", "_offset"), _PROPERTIES, (_WRITER, number))
         if writer.is_late(self.path):
             self._left_out()
         else:
-            files = write_files(rows, self.path, self.path)
-            if not writer.add(self.path, files, metadata):
-                for file in files:
+            taken = take_over(files, self.path)
+            if not writer.add(self.path, taken, metadata):
+                for file in taken:
                     file.unlink()
                 self._left_out()
         self._settle()
+
+    @cached_property
+    def _schema(self) -> str:
+        columns = event_schema(self.source, MASTER_COLUMNS, None)
+        return str(StructType.fromDDL(f"{columns}, _duplicate boolean").json())
 
     def _replace(self, rows: DataFrame, metadata: Mapping[str, Any]) -> None:
         """As `_add`, in the place of all that the table holds."""
@@ -155,10 +162,8 @@ class DeltaMaster:
 
     def skip(self, metadata: Mapping[str, Any]) -> None:
         """An append of nothing, which makes the table where there is none."""
-        nothing = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in MASTER_COLUMNS)
-        events = decode(self.spark.createDataFrame([], nothing), self.source, MASTER_COLUMNS)
         with self.faults():
-            self._add(events.withColumn("_duplicate", F.lit(False)), metadata)
+            self._add((), metadata)
 
     def restore(self, version: int | None, metadata: Mapping[str, Any]) -> None:
         """Delta's own restore, by which the files of an earlier version are the table's again."""

@@ -55,7 +55,7 @@ def packed(tables: Tables) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array(tables, pa.int32()), pa.array(rows, pa.binary())], ["view", "rows"])
 
 
-def unpacked(table: pa.Table) -> list[Tables]:
+def unpacked(table: pa.RecordBatch) -> list[Tables]:
     """The results that `packed` packed, one for each row."""
     pairs = zip(table["view"].to_pylist(), table["rows"].to_pylist(), strict=True)
     return [{view: pa.ipc.open_stream(rows).read_all()} for view, rows in pairs]

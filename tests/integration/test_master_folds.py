@@ -1,19 +1,24 @@
-"""Ranges of the master: folded by Arrow where it is read, or by Spark, a batch run leaves the same states."""
+"""The master, written and folded by Arrow where records are read: in the driver or by Spark's tasks, a batch run leaves
+what Spark's fold leaves."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cases import make_events, make_source, same_state
+from cases import few_views, make_events, make_source, same_state
 from deltalake import DeltaTable
 from installed import Installed
 
 from batch_layer.engine import SparkEngine
 from tideline import Count, CountBy, Last, Max, Mean, Min, Sum, View, hours
+from tideline.cut import Cut
+from tideline.spark.kafka_files import MasterFile, ids_of, kafka_files
 
 DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
@@ -55,6 +60,54 @@ def never_by_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SparkEngine, "_by_spark", refused)
 
 
+def stored(files: list[MasterFile]) -> pa.Table:
+    """The records of files, in the order of their places."""
+    table = pa.concat_tables([pq.read_table(file.path) for file in files])
+    return table.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
+
+
+@pytest.mark.parametrize("event_id", ["id", None])
+def test_tasks_write_the_records_that_the_driver_writes(
+    installed: Installed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event_id: str | None
+) -> None:
+    installed.apply(*few_views(make_source(installed.topic, event_id=event_id)), partitions=3)
+    end = installed.send([*make_events(150, 2), *DEAD, None, *make_events(40, 2)])
+
+    def written(folder: Path) -> list[MasterFile]:
+        folder.mkdir()
+        begin = Cut({installed.topic: dict.fromkeys(range(3), 0)})
+        return kafka_files(installed.spark, installed.bootstrap, installed.source, begin, end, folder)
+
+    here = written(tmp_path / "driver")
+    monkeypatch.setattr("tideline.spark.kafka_files.FEW", 0)
+    by_tasks = written(tmp_path / "tasks")
+    assert len(by_tasks) > len(here) == 3
+    assert stored(here).equals(stored(by_tasks))
+    found, expected = list(ids_of(by_tasks)), list(ids_of(here))
+    assert bool(found) == (event_id is not None)
+    assert all(
+        (mine, a.tolist(), b.tolist()) == (theirs, c.tolist(), d.tolist())
+        for (mine, a, b), (theirs, c, d) in zip(found, expected, strict=True)
+    )
+
+
+def test_a_file_is_marked_where_it_holds_repeats(installed: Installed, tmp_path: Path) -> None:
+    installed.apply_few(partitions=1)
+    end = installed.send(make_events(20, 2))
+    begin = Cut({installed.topic: {0: 0}})
+    [file] = kafka_files(installed.spark, installed.bootstrap, installed.source, begin, end, tmp_path)
+    before = file.path.read_bytes()
+    file.mark(np.array([77]))
+    assert file.path.read_bytes() == before
+    whole = stored([file])
+    file.mark(np.array([3, 5, 77]))
+    after = stored([file])
+    assert [
+        offset for offset, flag in zip(*(after[n].to_pylist() for n in ("_offset", "_duplicate")), strict=True) if flag
+    ] == [3, 5]
+    assert after.drop_columns("_duplicate").equals(whole.drop_columns("_duplicate"))
+
+
 @pytest.mark.usefixtures("never_by_spark")
 def test_a_batch_run_leaves_the_states_that_sparks_fold_leaves(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
@@ -67,12 +120,16 @@ def test_a_batch_run_leaves_the_states_that_sparks_fold_leaves(
     in_two = states(installed)
     installed.batch(full=True)
     at_once = states(installed)
+    monkeypatch.setattr("tideline.spark.master_folds.FEW", 0)
+    installed.batch(full=True)
+    by_tasks = states(installed)
     monkeypatch.undo()
     monkeypatch.setattr("batch_layer.engine.arrow_fold", lambda source, views: None)
     installed.batch(full=True)
     by_spark = states(installed)
     assert same_state(in_two, by_spark)
     assert same_state(at_once, by_spark)
+    assert same_state(by_tasks, by_spark)
     assert all(by_spark)
 
 

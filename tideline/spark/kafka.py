@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
 
 from tideline.collect import PACKED, Tables
 from tideline.cut import Cut
@@ -60,9 +62,9 @@ def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut,
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return folds(plan, map(_of_no_repeats, decoded(batches)))
 
-    return results(
-        _read(spark, bootstrap, plan.source.topic, begin, end, _read_columns(plan.source, keep), run, PACKED)
-    )
+    read = _read_columns(plan.source, keep)
+    found = _read(spark, bootstrap, plan.source.topic, begin, end, read, run, PACKED)
+    return results(found.toArrow().to_batches())
 
 
 def _of_no_repeats(events: pa.RecordBatch) -> pa.RecordBatch:
@@ -77,6 +79,30 @@ def _decoding(source: SourceDefinition, keep: Sequence[str], columns: Sequence[s
     return lambda batches: (decode_batch(source, batch, keep, columns) for batch in batches)
 
 
+def collect_pieces(
+    spark: SparkSession | None,
+    bootstrap: str,
+    topic: str,
+    begin: Cut,
+    end: Cut,
+    columns: Sequence[str],
+    then: Then,
+    schema: pa.Schema,
+) -> pa.Table:
+    """What `then` makes of each piece of [begin, end); without a session in this process. Raises KafkaFault then."""
+    if spark is not None:
+        return _read(spark, bootstrap, topic, begin, end, columns, then, from_arrow_schema(schema)).toArrow()
+    pieces = pieces_of(topic, begin, end, 1)
+    found = [batch for piece in pieces for batch in _piece(bootstrap, topic, piece, columns, then)]
+    return pa.Table.from_batches(found, schema)
+
+
+def _piece(bootstrap: str, topic: str, piece: Piece, columns: Sequence[str], then: Then) -> Iterator[pa.RecordBatch]:
+    partition, first, after = piece
+    with KafkaReader(bootstrap, topic, {partition: first}) as reader:
+        yield from then(reader.read({partition: after}, columns))
+
+
 def _read(
     spark: SparkSession,
     bootstrap: str,
@@ -85,17 +111,15 @@ def _read(
     end: Cut,
     columns: Sequence[str],
     then: Then,
-    schema: str,
+    schema: str | StructType,
 ) -> DataFrame:
     pieces = pieces_of(topic, begin, end, _PIECES * spark.sparkContext.defaultParallelism)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                partition, first, after = pieces[number]
                 try:
-                    with KafkaReader(bootstrap, topic, {partition: first}) as reader:
-                        yield from then(reader.read({partition: after}, columns))
+                    yield from _piece(bootstrap, topic, pieces[number], columns, then)
                 except KafkaFault as fault:
                     raise of_worker(fault) from None
 

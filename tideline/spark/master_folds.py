@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from tideline.collect import PACKED, Tables
 from tideline.cut import Cut
 from tideline.fold_plan import FoldPlan
 from tideline.spark.ranges import Bounds, bounds_of, may_hold
-from tideline.spark.worker_folds import folds, results
+from tideline.spark.worker_folds import FEW, folds, results
 from tideline.types import Column, ColumnType
 
 _PIECES = 2  # tasks for each core, as files are not of a size
@@ -35,12 +35,16 @@ def master_folds(
     files = delta_files.live(path, version).whole(lambda file: may_hold(file, bounds))
     schema = _schema(plan)
 
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        numbers = [number for batch in batches for number in batch.column("id").to_pylist()]
-        return folds(plan, (found for number in numbers for found in _read(files[number], schema, bounds)))
+    def folded(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
+        return folds(plan, (batch for path in paths for batch in _read(path, schema, bounds)))
 
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return folded(files[number] for batch in batches for number in batch.column("id").to_pylist())
+
+    if sum(high - low for _, low, high in bounds) <= FEW:
+        return results(folded(files))
     tasks = min(len(files), _PIECES * spark.sparkContext.defaultParallelism)
-    return results(spark.range(0, len(files), 1, max(1, tasks)).mapInArrow(run, PACKED))
+    return results(spark.range(0, len(files), 1, max(1, tasks)).mapInArrow(run, PACKED).toArrow().to_batches())
 
 
 def _schema(plan: FoldPlan) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tideline.duplicates import Ids, RecentIds
+from tideline.duplicates import Ids, Offsets, RecentIds
 from tideline.identity import identities
 from tideline.source import SourceDefinition
 from tideline.spark.events import identity_sql
@@ -40,6 +40,10 @@ class Repeats:
     def load(self, ids: pa.Table) -> None:
         """Fills the index from the ids before the cut."""
         self._recent.load(ids_by_partition(ids))
+
+    def find(self, ids: Iterable[Ids]) -> list[tuple[int, Offsets]]:
+        """The offsets of repeats, by partition."""
+        return self._recent.flag(ids)
 
     def flag(self, events: DataFrame) -> DataFrame:
         """The events with `_duplicate`. Runs a job over them, so they should be cached."""

@@ -7,7 +7,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,38 @@ _NO_MARK = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
 _PATTERN = re.compile(r"([{}\[\]*?\\])")  # what Spark would take for a pattern in a path
 
 
+@contextmanager
+def staged(table: Path) -> Iterator[Path]:
+    """A folder inside a table's, for files that may become its own."""
+    for folder in table.glob(f"{_STAGED}*"):
+        if time.time() - folder.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(folder, ignore_errors=True)
+    made = table / f"{_STAGED}{uuid.uuid4().hex}"
+    made.mkdir(parents=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def take_over(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Moves files that have rows into a folder of a table, whose log does not know them yet; they are on disk then."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
+    for path in (*kept, folder):  # before a commit names them
+        sync_path(path)
+    return kept
+
+
 def write_files(rows: pa.Table | DataFrame, table: Path, folder: Path) -> list[Path]:
     """Writes Parquet files into a folder of a table, which its log does not know yet; those that have rows."""
-    for staged in table.glob(f"{_STAGED}*"):
-        if time.time() - staged.stat().st_mtime > _FORGOTTEN:
-            shutil.rmtree(staged, ignore_errors=True)
-    staged = table / f"{_STAGED}{uuid.uuid4().hex}"
-    try:
+    with staged(table) as made:
         if isinstance(rows, pa.Table):
-            staged.mkdir(parents=True)
-            file = staged / f"part-{uuid.uuid4()}.snappy.parquet"
+            file = made / f"part-{uuid.uuid4()}.snappy.parquet"
             pq.write_table(rows, file, compression="snappy", write_page_checksum=True, store_schema=False)
         else:
-            rows.write.options(**_NO_MARK).parquet(str(staged))
-        folder.mkdir(parents=True, exist_ok=True)
-        files = sorted(staged.glob("*.parquet"))
-        kept = [file.rename(folder / file.name) for file in files if pq.read_metadata(file).num_rows]
-        for path in (*kept, folder):  # before a commit names them
-            sync_path(path)
-        return kept
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            rows.write.mode("append").options(**_NO_MARK).parquet(str(made))
+        return take_over(sorted(made.glob("*.parquet")), folder)
 
 
 def read_files(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
 
 from tideline.arrow_fold import ArrowFold
 from tideline.arrow_terms import NotPlain
 from tideline.collect import Tables, packed, unpacked
 from tideline.fold_plan import FoldPlan
 
+FEW = 100_000  # records that are read and folded in the driver: to start a job takes longer
 _AT_ONCE = 64 << 20  # bytes of events, which a worker holds
 _NOT_PLAIN = -1
 
@@ -19,21 +19,21 @@ _NOT_PLAIN = -1
 def folds(plan: FoldPlan, events: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Batches of events, with `_duplicate`, folded in tables of some size: rows of `collect.PACKED`."""
     fold = ArrowFold(plan)
-    for table in _gathered(events):
+    for table in gathered(events):
         try:
             yield packed(fold.fold(table))
         except NotPlain:
             yield packed({_NOT_PLAIN: table.slice(0, 0)})
 
 
-def results(frame: DataFrame) -> list[Tables] | None:
-    """What `folds` gave in each worker; None where events were not as plain as the plan."""
-    found = unpacked(frame.toArrow())
+def results(batches: Iterable[pa.RecordBatch]) -> list[Tables] | None:
+    """What `folds` gave, wherever; None where events were not as plain as the plan."""
+    found = [result for batch in batches for result in unpacked(batch)]
     return None if any(_NOT_PLAIN in result for result in found) else found
 
 
-def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The batches in tables of some size, that a group comes in few of them."""
+def gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The batches in tables of some size."""
     held: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
