@@ -99,15 +99,18 @@ class SpeedQuery:
             reading = True
             on_start()
 
-        while not stopping.is_set():
-            runs += 1
-            try:
-                self._run_once(self._scratch / f"speed-{runs}", stopping, started)
-            except KafkaFault as fault:
-                if fault.condition != "KAFKA_UNREACHABLE" or not reading:
-                    raise
-                log.warning("waiting for Kafka: %s", fault, extra=self._layer.told())
-                stopping.wait(_AWAY)
+        try:
+            while not stopping.is_set():
+                runs += 1
+                try:
+                    self._run_once(self._scratch / f"speed-{runs}", stopping, started)
+                except KafkaFault as fault:
+                    if fault.condition != "KAFKA_UNREACHABLE" or not reading:
+                        raise
+                    log.warning("waiting for Kafka: %s", fault, extra=self._layer.told())
+                    stopping.wait(_AWAY)
+        finally:
+            self._commits.shutdown(wait=False)
 
     def _topics(self) -> list[str]:
         with self._layer.store.snapshot() as snapshot:

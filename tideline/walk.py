@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress, islice
 from operator import itemgetter
@@ -18,7 +18,7 @@ StatesMerger = Callable[[States, States], list[Any]]
 Stored = list[Any]
 """Key, bucket and states of a row, as they are kept."""
 T = TypeVar("T")
-_name: Callable[[Item], bytes] = itemgetter(0)
+_name: Callable[[Any], bytes] = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +86,39 @@ def walk(scans: Sequence[Iterator[Item]], batch: int, merge: StatesMerger) -> It
 
 def block(found: Sequence[tuple[int, Sequence[Item]]], batch: int, merge: StatesMerger) -> Block:
     """The rows of what spaces hold of some keys, each given as its index and its items in their order."""
-    if len(found) == 1:
-        index, items = found[0]
-        rows = unpack_rows([value for _, value in items])
-        keys, buckets, states = [tuple(row[0]) for row in rows], [row[1] for row in rows], [row[2] for row in rows]
-        nothing = [None] * len(rows)
-        if index < batch:
-            return Block(keys, buckets, states, nothing, states)
-        return Block(keys, buckets, nothing, states, states)
     settled = _joined([items for index, items in found if index < batch], merge)
     fresh = _joined([items for index, items in found if index >= batch], merge)
-    names = sorted(settled.keys() | fresh.keys())
-    left, right = list(map(settled.get, names)), list(map(fresh.get, names))
-    either = [one or other for one, other in zip(left, right, strict=True)]
+    if not settled or not fresh:
+        rows = settled or fresh
+        states, nothing = [row[2] for _, row in rows], [None] * len(rows)
+        left, right = (states, nothing) if settled else (nothing, states)
+        return Block([tuple(row[0]) for _, row in rows], [row[1] for _, row in rows], left, right, states)
+    old, new = dict(settled), dict(fresh)
+    both = old.keys() & new.keys()
+    rows = sorted({**old, **new}.items(), key=_name) if len(both) < len(old) or len(both) < len(new) else settled
+    left, right = [old.get(name) for name, _ in rows], [new.get(name) for name, _ in rows]
     return Block(
-        [tuple(row[0]) for row in either if row],
-        [row[1] for row in either if row],
+        [tuple(row[0]) for _, row in rows],
+        [row[1] for _, row in rows],
         [row and row[2] for row in left],
         [row and row[2] for row in right],
         [_both(one, other, merge) for one, other in zip(left, right, strict=True)],
     )
 
 
-def _joined(sides: Iterable[Sequence[Item]], merge: StatesMerger) -> dict[bytes, Stored]:
-    """The rows of spaces on one side by their encoded keys, those of one key merged in log order."""
+def _joined(sides: Sequence[Sequence[Item]], merge: StatesMerger) -> list[tuple[bytes, Stored]]:
+    """The rows of spaces on one side with their encoded keys, in their order, those of one key merged in log order."""
     joined: dict[bytes, Stored] = {}
     for items in sides:
         rows = dict(zip(map(_name, items), unpack_rows([value for _, value in items]), strict=True))
+        if not joined:
+            joined = rows
+            continue
         for name in joined.keys() & rows.keys():
-            key, bucket, states = rows[name]
-            rows[name] = [key, bucket, merge(joined[name][2], states)]
+            known = joined[name]
+            known[2] = merge(known[2], rows.pop(name)[2])
         joined.update(rows)
-    return joined
+    return list(joined.items()) if len(sides) < 2 else sorted(joined.items(), key=_name)
 
 
 def _both(settled: Stored | None, fresh: Stored | None, merge: StatesMerger) -> Any:

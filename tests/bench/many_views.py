@@ -30,12 +30,12 @@ def run(runs: Runs, rounds: int) -> None:
         with Broker(home) as broker, Contestant("engine_tideline.py") as engine:
             create_topic(broker.bootstrap, TOPIC, PARTITIONS)
             produce_raw(Sales(3).events(EVENTS * CYCLES), TOPIC, broker.bootstrap)
+            cycles = {"do": "cycles", "bootstrap": broker.bootstrap, "topic": TOPIC, "most": EVENTS}
+            engine.ask(600, **cycles, count=1)  # the JVM warms up
             for number in range(rounds):
                 for count in COUNTS:
                     if len(runs.of(PART, str(count))) <= number:
-                        reply = engine.ask(
-                            600, do="cycles", bootstrap=broker.bootstrap, topic=TOPIC, most=EVENTS, count=count
-                        )
+                        reply = engine.ask(600, **cycles, count=count)
                         if not reply["equal"]:
                             raise EngineFault(f"wrong answers of {count} views")
                         late = reply["cycles"][len(reply["cycles"]) // 2 :]
