@@ -22,7 +22,25 @@ from tideline.spark.states import merge_states, segment_rows
 Log = tuple[Mapping[int, LogStats], Mapping[str, int]]
 
 
-class ArrowRange:
+class _Range:
+    """What the folded rows of the log's own view say."""
+
+    @cached_property
+    def _log(self) -> Log:
+        raise NotImplementedError
+
+    @property
+    def log(self) -> Mapping[int, LogStats]:
+        """What the log held, by partition."""
+        return self._log[0]
+
+    @property
+    def rejects(self) -> Mapping[str, int]:
+        """How many events a view's expressions failed on, by fingerprint."""
+        return self._log[1]
+
+
+class ArrowRange(_Range):
     """What Arrow folded, in some parts of the range."""
 
     def __init__(self, segments: Segments, plan: FoldPlan, results: Sequence[Tables]) -> None:
@@ -34,16 +52,6 @@ class ArrowRange:
     def _log(self) -> Log:
         logs = [table[LOG_VIEW] for table in self._tables if LOG_VIEW in table]
         return log_stats(self._plan, pa.concat_tables(logs)) if logs else ({}, {})
-
-    @property
-    def log(self) -> Mapping[int, LogStats]:
-        """What the log held, by partition."""
-        return self._log[0]
-
-    @property
-    def rejects(self) -> Mapping[str, int]:
-        """How many events a view's expressions failed on, by fingerprint."""
-        return self._log[1]
 
     def build(self, tasks: Sequence[Task]) -> list[Built]:
         """Two segments at a time."""
@@ -65,15 +73,16 @@ class ArrowRange:
 
 
 def _groups(planned: PlannedView, tables: Sequence[pa.Table]) -> int:
-    names = list(dict.fromkeys([*planned.key_slots, "bucket"]))
+    """How many keys and buckets there are."""
+    if not tables:
+        return 0
     if len(tables) == 1 and not planned.entries:
         return len(tables[0])
-    return (
-        len(pa.concat_tables([table.select(names) for table in tables]).group_by(names).aggregate([])) if tables else 0
-    )
+    names = [*planned.key_slots, "bucket"]
+    return len(pa.concat_tables([table.select(names) for table in tables]).group_by(names).aggregate([]))
 
 
-class SparkRange:
+class SparkRange(_Range):
     """What Spark folded: rows that are cached."""
 
     def __init__(self, segments: Segments, fold: Fold, folded: DataFrame) -> None:
@@ -85,16 +94,6 @@ class SparkRange:
     def _log(self) -> Log:
         table: pa.Table = self._folded.where(f"view = {LOG_VIEW}").toArrow()
         return log_stats(self._fold, table)
-
-    @property
-    def log(self) -> Mapping[int, LogStats]:
-        """What the log held, by partition."""
-        return self._log[0]
-
-    @property
-    def rejects(self) -> Mapping[str, int]:
-        """How many events a view's expressions failed on, by fingerprint."""
-        return self._log[1]
 
     def build(self, tasks: Sequence[Task]) -> list[Built]:
         """Two segments at a time."""

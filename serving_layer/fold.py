@@ -16,8 +16,6 @@ from tideline.walk import Block
 States = Sequence[Any]
 T = TypeVar("T")
 Merge = Callable[[States, States], list[Any]]
-
-
 Side = Sequence[States | None]
 
 
