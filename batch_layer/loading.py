@@ -15,6 +15,7 @@ from tideline.stores.base import Item
 
 LOAD_ROWS = 10_000  # rows of one write transaction: the speed layer's commits go between
 MANY_SEGMENTS = 6  # a lookup touches no more, and the new one
+FEW_ROWS = 20_000  # that are merged in a moment
 
 
 def load_segment(store: Store, view: ViewDefinition, segment: Segment, states: Iterable[Row]) -> Segment:
@@ -28,14 +29,18 @@ def load_segment(store: Store, view: ViewDefinition, segment: Segment, states: I
     return replace(segment, rows=len(items))
 
 
-def to_merge(earlier: Sequence[Segment], rows: int) -> list[Segment]:
-    """The last segments that are small beside the new one, once a view has many; at least one then."""
+def to_merge(earlier: Sequence[Segment], rows: int, at_once: bool = True) -> list[Segment]:
+    """The last segments that are small beside the new one: at least one once a view has many, before only a few rows.
+
+    Those only where they are merged `at_once`, with no job of Spark's.
+    """
     merged: list[Segment] = []
     total = rows
-    if len(earlier) < MANY_SEGMENTS:
-        return merged
+    many = len(earlier) >= MANY_SEGMENTS
     for segment in reversed(earlier):
-        if merged and segment.rows > 2 * total:
+        if segment.rows > 2 * total and (merged or not many):
+            break
+        if not many and (not at_once or total + segment.rows > FEW_ROWS):
             break
         merged.insert(0, segment)
         total += segment.rows

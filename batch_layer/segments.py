@@ -1,8 +1,8 @@
 """Segments: building a view's states from the master, keeping them in Delta, and copying them to the serving store.
 
-Every view has one Delta table, partitioned by segment id. An incremental run adds a segment for the new events. Once a
-view has six, the last ones are merged with the new one, as long as they are no larger than twice what is merged: so the
-number of segments stays small and the cost of merging is amortised.
+Every view has one Delta table, partitioned by segment id. An incremental run adds a segment for the new events. The
+last ones are merged with the new one as long as they are no larger than twice what is merged, where that is a moment's
+work, and where a view has six: so the number of segments stays small and the cost of merging is amortised.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,11 +24,12 @@ from pyspark.sql import functions as F
 from batch_layer.loading import load_segment, to_merge
 from batch_layer.parts import Built, Task
 from tideline import delta_files, delta_log
+from tideline.arrow_terms import NotPlain
 from tideline.definition import ViewDefinition
 from tideline.ledger import Segment
 from tideline.merge import Row
 from tideline.points import reach
-from tideline.segment_table import from_floor
+from tideline.segment_table import can_merge, from_floor, merge_tables
 from tideline.spark.faults import TableFault, table_faults
 from tideline.spark.states import merge_states, rows_of
 from tideline.spark.tables import read_files, table_schema, write_files
@@ -36,6 +39,7 @@ FORMAT = 1
 States: TypeAlias = "pa.Table | DataFrame | None"
 """Rows of a segment: in memory, as Spark will compute them, or none."""
 _READ_ROWS = 20_000
+_IN_MEMORY = 1_000_000  # rows that are merged in the driver
 _DEAD_SEGMENTS = 4  # so many unreferenced segments of a view are removed together
 _KEEP_FILES = 3600.0  # seconds that a Delta reader may still need the files of a removed segment
 
@@ -64,7 +68,7 @@ class Segments:
 
     def _build(self, task: Task, states: States, rows: int) -> Built:
         view, begin = task.view, task.begin
-        merged = to_merge(task.earlier, rows)
+        merged = to_merge(task.earlier, rows, can_merge(view))
         mode = "incremental" if task.earlier else "full"
         if merged:
             begin, mode = merged[0].begin, "compacted"
@@ -77,22 +81,37 @@ class Segments:
         loaded = load_segment(self.store, view, segment, _rows(view, states if isinstance(states, pa.Table) else files))
         return Built(loaded, tuple(segment.id for segment in merged))
 
-    def _merged(self, view: ViewDefinition, segments: Sequence[Segment], states: States) -> DataFrame:
+    def _merged(self, view: ViewDefinition, segments: Sequence[Segment], states: States) -> pa.Table | DataFrame:
+        if can_merge(view) and not isinstance(states, DataFrame) and sum(s.rows for s in segments) <= _IN_MEMORY:
+            with suppress(NotPlain):
+                return merge_tables(view, [*self._tables(view, segments), *(() if states is None else (states,))])
         known = self._read(view, segments)
         if isinstance(states, pa.Table):
             states = self.spark.createDataFrame(states.combine_chunks())
         return merge_states(known if states is None else known.unionByName(states), view)
 
+    def _tables(self, view: ViewDefinition, segments: Sequence[Segment]) -> list[pa.Table]:
+        """The same in memory, without Spark: a table for each file."""
+        live, tables, found = delta_files.live(self.table(view)), list[pa.Table](), dict[int, int]()
+        for segment in segments:
+            of_segment = [_table(file) for file in live.whole(partial(_is_of, segment.id))]
+            found[segment.id] = sum(map(len, of_segment))
+            tables += of_segment
+        self._check(view, segments, found)
+        return tables
+
     def _read(self, view: ViewDefinition, segments: Sequence[Segment]) -> DataFrame:
         """The states of segments, all of them. Raises TableFault where the table and the ledger do not agree."""
-        table, ids = self.table(view), [segment.id for segment in segments]
-        rows = read_files(self.spark, table, lambda file: file["partition.segment"] in ids)
-        found = {row["segment"]: row["count"] for row in rows.groupBy("segment").count().collect()}
+        ids = [segment.id for segment in segments]
+        rows = read_files(self.spark, self.table(view), lambda file: file["partition.segment"] in ids)
+        self._check(view, segments, {row["segment"]: row["count"] for row in rows.groupBy("segment").count().collect()})
+        return rows.drop("segment")
+
+    def _check(self, view: ViewDefinition, segments: Sequence[Segment], found: Mapping[int, int]) -> None:
         for segment in segments:
             if found.get(segment.id, 0) != segment.rows:
                 reason = f"segment {segment.id} has {segment.rows} rows, the table {found.get(segment.id, 0)}"
-                raise TableFault("SEGMENTS_DAMAGED", path=str(table), reason=reason)
-        return rows.drop("segment")
+                raise TableFault("SEGMENTS_DAMAGED", path=str(self.table(view)), reason=reason)
 
     def _write(self, view: ViewDefinition, id: int, states: pa.Table | DataFrame) -> tuple[Path, ...]:
         table = self.table(view)
@@ -134,6 +153,19 @@ class Segments:
         for table in self.folder.iterdir() if self.folder.is_dir() else ():
             if table.name not in names and all(id < before for id in _segments_on_disk(table)):
                 shutil.rmtree(table)
+
+
+def _is_of(id: int, said: Mapping[str, Any]) -> bool:
+    return bool(said["partition.segment"] == id)
+
+
+def _table(file: Path) -> pa.Table:
+    """A whole file. Raises OSError, which names it, where it is damaged."""
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True, coerce_int96_timestamp_unit="us") as parquet:
+            return parquet.read()
+    except (OSError, pa.ArrowException) as error:
+        raise OSError(f"{file}: {error}") from error
 
 
 def _from_floor(states: States, floor: int) -> States:

@@ -39,15 +39,15 @@ class Prepared:
 
 
 class PreparedQueries:
-    """What is prepared at a ledger; it is made anew when the ledger has changed."""
+    """What is prepared at a ledger; it is made anew when the ledger has changed.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `lookups` are the shapes whose answer is one stored row: of this ledger, or of one before until they are asked here.
+    """
+
+    def __init__(self, ledger: Ledger, before: PreparedQueries | None = None) -> None:
         self.ledger = ledger
+        self.lookups: set[Hashable] = set() if before is None else before.lookups
         self._found: dict[Hashable, Prepared] = {}
-
-    def known(self, query: Query) -> Prepared | None:
-        """What is prepared already for queries of this shape."""
-        return self._found.get(query.shape)
 
     def get(self, query: Query, plan: Callable[[Ledger, Query], Plan]) -> Prepared:
         """What is prepared for queries of this shape. Raises what `plan` raises, and MissingSegmentError."""
@@ -57,4 +57,11 @@ class PreparedQueries:
             prepared = Prepared(self.ledger, plan(self.ledger, query))
             if shape is not None and len(self._found) < _MOST:
                 self._found[shape] = prepared
+                self._note_lookup(shape, prepared.is_one_row)
         return prepared
+
+    def _note_lookup(self, shape: Hashable, is_one_row: bool) -> None:
+        if not is_one_row:
+            self.lookups.discard(shape)
+        elif len(self.lookups) < _MOST:
+            self.lookups.add(shape)

@@ -93,9 +93,9 @@ class Reader:
         return self.query_many([query])[0]
 
     def is_lookup(self, query: Query) -> bool:
-        """Whether the answer is one stored row and nothing is waited for, as far as that is known already."""
-        known = self._prepared.known(query) if self._prepared and query.at_least is None else None
-        return known is not None and known.is_one_row
+        """Whether nothing is waited for, and the answer to the last query of its shape was one stored row."""
+        prepared = self._prepared
+        return prepared is not None and query.at_least is None and query.shape in prepared.lookups
 
     def query_many(self, queries: Sequence[Query]) -> list[Result]:
         """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
@@ -189,7 +189,7 @@ class Reader:
     def _answer(self, snapshot: Snapshot, query: Query) -> Result:
         prepared = self._prepared
         if prepared is None or prepared.ledger is not snapshot.ledger:
-            prepared = self._prepared = PreparedQueries(snapshot.ledger)
+            prepared = self._prepared = PreparedQueries(snapshot.ledger, prepared)
         if query.at_least is not None and query.version is not None:
             self._refuse_to_wait(snapshot.ledger, query)
         return prepared.get(query, self._plan).answer(snapshot, query.key, self._freshness())

@@ -184,7 +184,7 @@ class _ViewFold:
             values = events.of(category)
             table = rows({**groups, name: values, "weight": events.of(weight)})
             table = table.filter(pc.is_valid(table[name]))
-            counts = _grouped(table, [*groups, name], [("weight", "sum", None, "weight")])
+            counts = grouped(table, [*groups, name], [("weight", "sum", None, "weight")])
             pieces.append(counts.append_column("entry", pa.repeat(pa.scalar(number, pa.int32()), len(counts))))
         whole = pa.concat_tables(pieces, promote_options="default")
         missing = {"entry_text": pa.string(), "entry_number": pa.int64(), "weight": pa.int64()}
@@ -216,7 +216,7 @@ class _ViewFold:
                 wanted.append((slot, "distinct", None, slot))
             else:
                 wanted.append((slot, function, None, slot))
-        table = _grouped(rows(columns), list(groups), wanted)
+        table = grouped(rows(columns), list(groups), wanted)
         if not len(table):
             return table
         for slot, values in edges.items():
@@ -233,7 +233,7 @@ class _ViewFold:
         return table
 
 
-_COMBINED = {"count": "sum", "sum": "sum", "min": "min", "max": "max"}
+COMBINED = {"count": "sum", "sum": "sum", "min": "min", "max": "max"}
 """How results of an aggregate over parts of a range are put together, for those that Arrow can."""
 
 
@@ -244,12 +244,12 @@ def combined(plan: FoldPlan, results: Sequence[Tables]) -> list[Tables]:
     for planned in plan.planned:
         tables = [result[planned.index] for result in results if planned.index in result]
         slots = [slot for _, slot in planned.parts().values()]
-        functions = [_COMBINED.get(plan.slots[int(slot[1:])].function) for slot in slots]
+        functions = [COMBINED.get(plan.slots[int(slot[1:])].function) for slot in slots]
         if len(tables) < 2 or planned.entries or None in functions:
             rest += [{planned.index: table} for table in tables]
             continue
         wanted = [(slot, function or "", None, slot) for slot, function in zip(slots, functions, strict=True)]
-        whole[planned.index] = _grouped(pa.concat_tables(tables), [*planned.key_slots, "bucket"], wanted)
+        whole[planned.index] = grouped(pa.concat_tables(tables), [*planned.key_slots, "bucket"], wanted)
     return [whole, *rest]
 
 
@@ -270,7 +270,7 @@ def _text(kind: ColumnType, sql: str) -> str:
     return f"validate_utf8({sql})" if kind == STRING else f"({sql})"
 
 
-def _grouped(table: pa.Table, keys: list[str], wanted: Sequence[tuple[str, str, Any, str]]) -> pa.Table:
+def grouped(table: pa.Table, keys: list[str], wanted: Sequence[tuple[str, str, Any, str]]) -> pa.Table:
     """A table's groups: `wanted` are a column, a function, its options and the result's name."""
     if not len(table):
         return table.select(keys)

@@ -23,7 +23,8 @@ from cases import (
 from installed import Installed, wait_for
 
 from batch_layer import loading, segments
-from tideline import Count, View, days, hours
+from batch_layer.segments import Segments
+from tideline import Count, Max, Min, Sum, View, days, hours
 from tideline.oracle import verify
 
 
@@ -98,10 +99,12 @@ def test_a_run_with_nothing_new_makes_no_version(installed: Installed) -> None:
     assert len(installed.ledger.generations) == 1
 
 
+@pytest.mark.parametrize("few_rows", [0, 1000])
 def test_many_incremental_runs_are_compacted_and_answer_the_same(
-    installed: Installed, monkeypatch: pytest.MonkeyPatch
+    installed: Installed, monkeypatch: pytest.MonkeyPatch, few_rows: int
 ) -> None:
     monkeypatch.setattr(loading, "MANY_SEGMENTS", 2)
+    monkeypatch.setattr(loading, "FEW_ROWS", few_rows)
     monkeypatch.setattr(segments, "_DEAD_SEGMENTS", 2)
     installed.apply_few()
     for number in range(7):
@@ -124,6 +127,21 @@ def test_many_incremental_runs_are_compacted_and_answer_the_same(
             row.segment for row in installed.spark.read.format("delta").load(str(table)).select("segment").collect()
         }
         assert found <= kept, "and from the table"
+
+
+def test_few_rows_are_merged_at_once_and_without_spark(installed: Installed, monkeypatch: pytest.MonkeyPatch) -> None:
+    measures = {"lines": Count(), "units": Sum("quantity"), "most": Max("score"), "first": Min("at")}
+    source = make_source(installed.topic)
+    installed.apply(View("plain", source=source, key="country", bucket=hours(1), measures=measures))
+    monkeypatch.setattr(Segments, "_read", None)
+    for number, events in enumerate((200, 150, 20)):
+        installed.send(make_events(events, 50 + number, first=200 * number))
+        installed.batch()
+        ledger = installed.ledger
+        (found,) = ([ledger.segments[id] for id in ids] for ids in ledger.version.views.values())
+        assert len(found) == (2 if number == 2 else 1), "the third one is small beside what it would be merged with"
+        assert verify(installed.home, bootstrap=installed.bootstrap).ok
+    assert [segment.mode for segment in found] == ["compacted", "incremental"]
 
 
 def test_a_view_added_later_is_built_in_full_while_the_others_go_on(installed: Installed) -> None:

@@ -41,12 +41,15 @@ from tideline import (
     TopK,
     Variance,
     View,
+    hours,
 )
+from tideline.arrow_terms import NotPlain
 from tideline.catalog import collect_catalog
 from tideline.collect import Folded, by_view, collect
 from tideline.definition import ViewDefinition
 from tideline.fold_plan import PlannedView
 from tideline.runtime.reading import Record
+from tideline.segment_table import can_merge, merge_tables
 from tideline.source import SourceDefinition
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
@@ -152,6 +155,59 @@ def test_parts_folded_apart_merge_to_the_whole_in_spark_as_in_serving(shop: Fold
     facts = count_events(shop.records(values))
     answers = {place: shop.present(view, states) for place, states in served.items()}
     assert differences(naive_answers(view.name, facts), answers) == []
+
+
+@pytest.fixture(scope="module")
+def plain(spark: SparkSession) -> Folds:
+    """A view of every measure and key that Arrow merges."""
+    source, where = make_source("shop", event_id=None), "quantity > 3"
+    measures = {
+        "lines": Count(),
+        "units": Sum("quantity", where=where),
+        "revenue": Sum("amount"),
+        "score": Sum("score"),
+        "least": Min("at"),
+        "most": Max("score", where=where),
+        "kind": Max("kind"),
+        "day": Min("cast(at as date)"),
+        "mean": Mean("amount"),
+    }
+    columns = {"on": "cast(at as date)", "even": "quantity % 2 = 0", "hour": "date_trunc('hour', at)"}
+    view = View("plain", source=source, columns=columns, key=("country", *columns), bucket=hours(1), measures=measures)
+    return Folds.of(spark, view, View("all", source=source, measures=measures))
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10_000), sizes=st.lists(st.integers(0, 60), min_size=1, max_size=3))
+def test_arrow_merges_segments_as_spark_does(plain: Folds, seed: int, sizes: list[int]) -> None:
+    values = [encode(event) for event in make_events(sum(sizes), seed)]
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    fold = Fold(plain.source, plain.views)
+    for planned in fold.planned:
+        assert can_merge(planned.view)
+        parts = [
+            segment_rows(_of(planned, plain.frame(values[start : start + size], start)), planned).toArrow()
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+        together = plain.spark.createDataFrame(pa.concat_tables(parts).combine_chunks())
+        by_spark = merge_states(together, planned.view).toArrow()
+        by_arrow = merge_tables(planned.view, parts)
+        assert by_arrow.column_names == by_spark.column_names
+        found, expected = _states(planned.view, by_arrow), _states(planned.view, by_spark)
+        assert found.keys() == expected.keys()
+        for place, states in found.items():
+            for measure, mine, theirs in zip(planned.view.measures.values(), states, expected[place], strict=True):
+                assert same_state(measure.canonical(mine), measure.canonical(theirs)), (place, mine, theirs)
+
+
+def test_segments_that_arrow_may_merge_otherwise_are_left_to_spark(shop: Folds, spark: SparkSession) -> None:
+    assert [view.name for view in shop.views if can_merge(view)] == ["totals"], "others have maps, edges, sketches"
+    odd = Folds.of(spark, View("odd", source=ODD, key="n", measures={"most": Max("if(n = 1, double('NaN'), x)")}))
+    (planned,) = Fold(odd.source, odd.views).planned
+    values = [b'{"n":%d,"x":1.5,"at":"2011-12-09T12:00:00Z"}' % n for n in (1, 2)]
+    table = segment_rows(_of(planned, odd.frame(values)), planned).toArrow()
+    with pytest.raises(NotPlain):
+        merge_tables(planned.view, [table])
 
 
 def _of(planned: PlannedView, folded: DataFrame) -> DataFrame:

@@ -109,6 +109,7 @@ def test_damaged_segments_are_named_moved_away_and_built_again(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch_layer.loading.MANY_SEGMENTS", 2)
+    monkeypatch.setattr("batch_layer.loading.FEW_ROWS", 0)
     installed.apply_few()
     for number in range(2):
         installed.send(make_events(20, number, 20 * number))

@@ -234,6 +234,7 @@ def small() -> Iterator[None]:
         for owner, name, value in (
             (loading, "LOAD_ROWS", 3),
             (loading, "MANY_SEGMENTS", 2),
+            (loading, "FEW_ROWS", 6),
             (master, "CHUNK", 12),
             (batch_layer.run, "time", clock),
             (speed_layer.layer, "time", clock),

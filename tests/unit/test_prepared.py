@@ -111,6 +111,15 @@ def test_a_lookup_is_known_by_its_whole_key_and_bucket(reader: Reader) -> None:
         assert not reader.is_lookup(waiting)
 
 
+def test_a_lookup_stays_known_over_commits(reader: Reader, installation: Installation) -> None:
+    query = Query("totals", {"country": "France"})
+    reader.query(query)
+    installation.commit(make_events(900)[600:])
+    reader.query(Query("everything", measures="lines"))
+    assert reader.is_lookup(query), "before it is asked at the new ledger"
+    assert not reader.is_lookup(Query("totals"))
+
+
 def test_what_is_missing_is_missed_by_a_lookup_too(reader: Reader, installation: Installation) -> None:
     reader.query(Query("totals", {"country": "France"}))
     with installation.store.write() as txn:
