@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from serving_layer.responses import (
     rows_response,
     text_response,
 )
+from serving_layer.result import Result
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields
@@ -72,14 +73,12 @@ def create_app(reader: Reader) -> FastAPI:
         formats = [value for name, value in params if name == "format"]
         form = check_format(formats[-1] if formats else "json")
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        if reader.is_lookup(query):  # done sooner than a thread takes over
-            return rows_response(reader.query(query), form)
-        return await run_in_threadpool(lambda: rows_response(reader.query(query), form))
+        return await _answered(reader, [query], lambda: rows_response(reader.query(query), form))
 
     @app.post("/v1/query")
-    def query(body: Annotated[Any, Body()]) -> Response:
-        results = reader.query_many(_queries(body))
-        return text_response(f'{{"results":[{",".join(result.to_text() for result in results)}]}}')
+    async def query(body: Annotated[Any, Body()]) -> Response:
+        queries = _queries(body)
+        return await _answered(reader, queries, lambda: _results(reader.query_many(queries)))
 
     @app.get("/v1/status")
     def status() -> Response:
@@ -100,6 +99,15 @@ def create_app(reader: Reader) -> FastAPI:
     for name in ("page.js", "page.css", "icon.svg"):
         app.add_api_route(f"/{name}", _static(name), include_in_schema=False)
     return app
+
+
+async def _answered(reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
+    """What `answer` gives, in a thread where it may take long."""
+    return answer() if reader.is_quick(queries) else await run_in_threadpool(answer)
+
+
+def _results(results: Sequence[Result]) -> Response:
+    return text_response(f'{{"results":[{",".join(result.to_text() for result in results)}]}}')
 
 
 def _static(name: str) -> Callable[[], Response]:

@@ -53,11 +53,19 @@ class Plan:
         return next((place for place, index in enumerate(single) if place != index), len(single))
 
     @cached_property
+    def rows_of_key(self) -> int | None:
+        """The most stored rows of one key that is named whole; None where keys are not, or there is no end to them."""
+        start, end, bucket = self.windows.start, self.windows.end, self.view.bucket
+        if len(self.filtered) < len(self.view.key):
+            return None
+        if bucket is None:
+            return 1
+        return None if start is None or end is None else -(-(end - start) // bucket)
+
+    @property
     def is_lookup(self) -> bool:
         """Whether the stored rows are named by their whole keys, and their bucket if they have one."""
-        start, end, bucket = self.windows.start, self.windows.end, self.view.bucket
-        one_bucket = start is not None and end is not None and end - start == bucket
-        return len(self.filtered) == len(self.view.key) and (bucket is None or one_bucket)
+        return self.rows_of_key == 1
 
     @cached_property
     def slots(self) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -9,13 +10,15 @@ from serving_layer.fold import collect
 from serving_layer.plan import Plan, key_values
 from serving_layer.present import Presenter
 from serving_layer.proof import Proof
-from serving_layer.query import Query
+from serving_layer.query import Query, is_several
 from serving_layer.result import Result
 from tideline.ledger import Ledger
 from tideline.merge import MergedView
 from tideline.stores.base import Snapshot
 
 _MOST = 500  # shapes that are kept
+_SMALL = frozenset({"count", "sum", "min", "max", "first", "last", "moments"})
+"""Functions of parts whose results do not grow."""
 
 
 class Prepared:
@@ -28,9 +31,12 @@ class Prepared:
         self._proof = Proof(ledger, plan)
 
     @property
-    def is_one_row(self) -> bool:
-        """Whether one stored row, if any, is the answer."""
-        return self._plan.is_lookup and not self._plan.several
+    def rows_of_key(self) -> int | None:
+        """The most stored rows of one key, where each is read in microseconds; None where that is not known."""
+        plan = self._plan
+        measures = plan.view.measures.values()
+        small = all(m.entries() is None and all(part.function in _SMALL for part in m.parts()) for m in measures)
+        return plan.rows_of_key if plan.is_lookup or (plan.keeps_rows and small) else None
 
     def answer(self, snapshot: Snapshot, key: Mapping[str, Any], freshness: float | None) -> Result:
         """The answer for these key values, on a snapshot of that ledger. Raises UsageError BAD_VALUE."""
@@ -41,13 +47,19 @@ class Prepared:
 class PreparedQueries:
     """What is prepared at a ledger; it is made anew when the ledger has changed.
 
-    `lookups` are the shapes whose answer is one stored row: of this ledger, or of one before until they are asked here.
+    How many rows shapes have is remembered from the ledgers before.
     """
 
     def __init__(self, ledger: Ledger, before: PreparedQueries | None = None) -> None:
         self.ledger = ledger
-        self.lookups: set[Hashable] = set() if before is None else before.lookups
         self._found: dict[Hashable, Prepared] = {}
+        self._rows: dict[Hashable, int] = {} if before is None else before._rows
+
+    def rows(self, query: Query) -> int | None:
+        """The most stored rows that the answer is made of, if the last query of this shape could say so."""
+        of_key = self._rows.get(query.shape)
+        several = (len(value) for value in query.key.values() if is_several(value))
+        return None if of_key is None else of_key * math.prod(several)
 
     def get(self, query: Query, plan: Callable[[Ledger, Query], Plan]) -> Prepared:
         """What is prepared for queries of this shape. Raises what `plan` raises, and MissingSegmentError."""
@@ -57,11 +69,11 @@ class PreparedQueries:
             prepared = Prepared(self.ledger, plan(self.ledger, query))
             if shape is not None and len(self._found) < _MOST:
                 self._found[shape] = prepared
-                self._note_lookup(shape, prepared.is_one_row)
+                self._note(shape, prepared.rows_of_key)
         return prepared
 
-    def _note_lookup(self, shape: Hashable, is_one_row: bool) -> None:
-        if not is_one_row:
-            self.lookups.discard(shape)
-        elif len(self.lookups) < _MOST:
-            self.lookups.add(shape)
+    def _note(self, shape: Hashable, rows: int | None) -> None:
+        if rows is None:
+            self._rows.pop(shape, None)
+        elif len(self._rows) < _MOST:
+            self._rows[shape] = rows

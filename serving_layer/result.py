@@ -100,7 +100,7 @@ class Result:
             return values
         if kinds == {str}:
             known = {value: json_text(value) for value in set(values)}
-            return [known[value] for value in values]
+            return list(map(known.__getitem__, values))
         return [json_text(value) for value in values]
 
     def _json_row(self, row: Row) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from tideline.errors import DefinitionError, UsageError
@@ -143,7 +144,7 @@ def to_wire(kind: ColumnType, value: Any) -> Any:
 
 
 _YEAR_1 = (dt.datetime.min.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
-_FEW = 20
+_MANY = 1 << 14  # of which only a few may have been told before
 _YEAR_10000 = (dt.datetime.max.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 1
 
 
@@ -177,14 +178,23 @@ def bucket_start(moment: int | None) -> dt.datetime | None:
 
 def time_texts(moments: Sequence[int | None]) -> list[str | None]:
     """Those of `bucket_start` in ISO 8601 with Z."""
+    if len(moments) < _MANY:
+        return list(map(_time_text, moments))
     whole = None not in moments and not any(moment % 1_000_000 for moment in moments if moment is not None)
-    if whole and len(moments) > _FEW:
+    if whole:
         import numpy as np  # which a lookup from the command line need not wait for
 
         times = np.maximum(np.array(moments, np.int64), _YEAR_1)
         if times.max() < _YEAR_10000:
             return [text + "Z" for text in np.datetime_as_string(times.view("M8[us]"), unit="s").tolist()]
     return [json_value(bucket_start(moment)) for moment in moments]
+
+
+@lru_cache(1 << 16)
+def _time_text(moment: int | None) -> str | None:
+    """Buckets are few beside how often they are told."""
+    text: str | None = json_value(bucket_start(moment))
+    return text
 
 
 def json_value(value: Any) -> Any:

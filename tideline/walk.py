@@ -86,13 +86,13 @@ def walk(scans: Sequence[Iterator[Item]], batch: int, merge: StatesMerger) -> It
 
 def block(found: Sequence[tuple[int, Sequence[Item]]], batch: int, merge: StatesMerger) -> Block:
     """The rows of what spaces hold of some keys, each given as its index and its items in their order."""
+    if len(found) == 1:
+        ((index, items),) = found
+        return _one_side(unpack_rows([value for _, value in items]), index < batch)
     settled = _joined([items for index, items in found if index < batch], merge)
     fresh = _joined([items for index, items in found if index >= batch], merge)
     if not settled or not fresh:
-        rows = settled or fresh
-        states, nothing = [row[2] for _, row in rows], [None] * len(rows)
-        left, right = (states, nothing) if settled else (nothing, states)
-        return Block([tuple(row[0]) for _, row in rows], [row[1] for _, row in rows], left, right, states)
+        return _one_side([row for _, row in settled or fresh], bool(settled))
     old, new = dict(settled), dict(fresh)
     both = old.keys() & new.keys()
     rows = sorted({**old, **new}.items(), key=_name) if len(both) < len(old) or len(both) < len(new) else settled
@@ -104,6 +104,12 @@ def block(found: Sequence[tuple[int, Sequence[Item]]], batch: int, merge: States
         [row and row[2] for row in right],
         [_both(one, other, merge) for one, other in zip(left, right, strict=True)],
     )
+
+
+def _one_side(rows: Sequence[Stored], is_batch: bool) -> Block:
+    states, nothing = [row[2] for row in rows], [None] * len(rows)
+    left, right = (states, nothing) if is_batch else (nothing, states)
+    return Block([tuple(row[0]) for row in rows], [row[1] for row in rows], left, right, states)
 
 
 def _joined(sides: Sequence[Sequence[Item]], merge: StatesMerger) -> list[tuple[bytes, Stored]]:

@@ -47,7 +47,7 @@ PARTS = {
     many_views.PART: Part(lambda runs, a: many_views.run(runs, a.rounds), many_views.figures),
     recompute.PART: Part(lambda runs, a: recompute.run(runs, a.rounds, tuple(a.millions)), recompute.figures),
     hand_off.PART: Part(lambda runs, a: hand_off.run(runs, a.rounds), hand_off.figures),
-    lookups.PART: Part(lambda runs, a: lookups.run(runs, a.rounds, a.seconds / 10, tuple(a.keys)), lookups.figures),
+    lookups.PART: Part(lambda runs, a: lookups.run(runs, min(a.rounds, 3), a.seconds, tuple(a.keys)), lookups.figures),
     cost.PART: Part(lambda runs, a: cost.run(runs, a.rounds), cost.figures),
     workloads.PART: Part(lambda runs, a: workloads.run(runs, a.events // 2, a.rounds), workloads.figures),
 }

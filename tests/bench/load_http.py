@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from engine import serve
 
 _END = b"\r\n\r\n"
+TURN = 0.7  # seconds; no part of what comes each minute
+Asked = Sequence[tuple[str, str]]
+"""Paths and bodies, which are empty for GET."""
 
 
 class _Line:
@@ -28,7 +31,7 @@ class _Line:
         return int(head[9:12])
 
 
-def _requests(url: str, asked: Sequence[tuple[str, str]]) -> list[bytes]:
+def _requests(url: str, asked: Asked) -> list[bytes]:
     host = urlsplit(url).netloc
     head = "Content-Type: application/json\r\nContent-Length: {}\r\n"
     return [
@@ -44,33 +47,35 @@ async def _lines(url: str, count: int) -> list[_Line]:
     return [_Line(*streams) for streams in opened]
 
 
-async def _at_rate(url: str, asked: Sequence[tuple[str, str]], rate: float, seconds: float, lines: int) -> list[float]:
-    requests, idle = _requests(url, asked), asyncio.Queue[_Line]()
-    for line in await _lines(url, lines):
-        idle.put_nowait(line)
-    ages: list[float] = []
+async def _at_rate(asked: Sequence[tuple[str, Asked]], rate: float, seconds: float, lines: int) -> list[list[float]]:
+    requests, idle = [_requests(*one) for one in asked], [asyncio.Queue[_Line]() for _ in asked]
+    for queue, (url, _) in zip(idle, asked, strict=True):
+        for line in await _lines(url, lines):
+            queue.put_nowait(line)
+    ages: list[list[float]] = [[] for _ in asked]
     begins = time.perf_counter() + 0.1
 
-    async def one(number: int, due: float) -> None:
-        line = await idle.get()
-        status = await line.get(requests[number % len(requests)])
-        ages.append(time.perf_counter() - due)
-        idle.put_nowait(line)
+    async def one(turn: int, number: int, due: float) -> None:
+        line = await idle[turn].get()
+        status = await line.get(requests[turn][number % len(requests[turn])])
+        ages[turn].append(time.perf_counter() - due)
+        idle[turn].put_nowait(line)
         if status != 200:
-            raise RuntimeError(f"status {status} of {asked[number % len(asked)][0]}")
+            raise RuntimeError(f"status {status} of {asked[turn][1][number % len(requests[turn])][0]}")
 
     tasks = []
-    for number in range(int(rate * seconds)):
+    for number in range(int(rate * seconds * len(asked))):
         due = begins + number / rate
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
-        tasks.append(asyncio.ensure_future(one(number, due)))
+        turn = int(number / rate / TURN) % len(asked)
+        tasks.append(asyncio.ensure_future(one(turn, number, due)))
     await asyncio.gather(*tasks)
     return ages
 
 
-async def _at_once(url: str, asked: Sequence[tuple[str, str]], seconds: float, lines: int) -> int:
+async def _at_once(url: str, asked: Asked, seconds: float, lines: int) -> int:
     requests, until = _requests(url, asked), time.perf_counter() + seconds
     counts = [0] * lines
 
@@ -83,16 +88,20 @@ async def _at_once(url: str, asked: Sequence[tuple[str, str]], seconds: float, l
     return sum(counts)
 
 
-def at_rate(url: str, asked: Sequence[tuple[str, str]], rate: float, seconds: float, lines: int = 64) -> dict[str, Any]:
-    """Milliseconds from the moment at which each request was due to the end of its answer: p50, p99.
+def at_rate(asked: Mapping[str, tuple[str, Asked]], rate: float, seconds: float, lines: int = 64) -> dict[str, Any]:
+    """Milliseconds from the moment at which each request was due to the end of its answer: p50, p99, by name.
 
-    `asked` are pairs of a path and a body, empty for GET.
+    `asked` are an address and its requests, by name. They have turns of less than a second, until each had so many
+    seconds: so each meets as much of what else goes on.
     """
-    ages = sorted(asyncio.run(_at_rate(url, asked, rate, seconds, lines)))
-    return {f"p{share}": round(ages[len(ages) * share // 100] * 1000, 3) for share in (50, 99)}
+    found = asyncio.run(_at_rate(list(asked.values()), rate, seconds, lines))
+    return {
+        name: {f"p{share}": round(sorted(ages)[len(ages) * share // 100] * 1000, 3) for share in (50, 99)}
+        for name, ages in zip(asked, found, strict=True)
+    }
 
 
-def at_once(url: str, asked: Sequence[tuple[str, str]], seconds: float, lines: int = 8) -> dict[str, Any]:
+def at_once(url: str, asked: Asked, seconds: float, lines: int = 8) -> dict[str, Any]:
     """How many requests a second are answered, each line sending the next once it has the answer."""
     return {"per_second": round(asyncio.run(_at_once(url, asked, seconds, lines)) / seconds, 1)}
 

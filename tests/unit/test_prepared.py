@@ -91,33 +91,46 @@ def test_who_changes_an_answer_changes_no_other(reader: Reader) -> None:
         assert found.to_json() == expected
 
 
-def test_a_lookup_is_known_by_its_whole_key_and_bucket(reader: Reader) -> None:
+def test_what_is_quick_is_known_by_whole_keys_and_few_buckets(reader: Reader) -> None:
     whole = {"country": "France", "product": PRODUCTS[0]}
     hour = {"start": "2011-12-01T05:00:00Z", "end": "2011-12-01T06:00:00Z"}
+    years = {"start": "2001-12-01T05:00:00Z", "end": "2011-12-01T06:00:00Z"}
     cases = [
         (Query("totals", {"country": "France"}), True),
         (Query("totals"), False),
         (Query("everything"), True),
         (Query("revenue", whole), False),
         (Query("revenue", whole, **hour), True),
+        (Query("revenue", whole, **years), False),
         (Query("revenue", {"product": "cup"}, **hour), False),
         (Query("hourly", **hour), True),
     ]
     for query, expected in cases:
-        assert not reader.is_lookup(query), "nothing is known of it yet"
+        assert not reader.is_quick([query]), "nothing is known of it yet"
         reader.query(query)
-        assert reader.is_lookup(query) is expected, query
+        assert reader.is_quick([query]) is expected, query
         waiting = Query(query.view, query.key, query.start, query.end, at_least="sales:0=1")
-        assert not reader.is_lookup(waiting)
+        assert not reader.is_quick([waiting])
+    assert not reader.is_quick([query for query, _ in cases]), "some of them are not"
 
 
-def test_a_lookup_stays_known_over_commits(reader: Reader, installation: Installation) -> None:
+def test_many_keys_and_many_queries_add_up(reader: Reader) -> None:
+    few, many = (Query("totals", {"country": ["France"] * count}) for count in (20, 2_001))
+    assert not reader.is_quick([few])
+    reader.query(few)
+    assert reader.is_quick([few])
+    assert reader.is_quick([few] * 100)
+    assert not reader.is_quick([few] * 101)
+    assert not reader.is_quick([many])
+
+
+def test_a_quick_answer_stays_known_over_commits(reader: Reader, installation: Installation) -> None:
     query = Query("totals", {"country": "France"})
     reader.query(query)
     installation.commit(make_events(900)[600:])
     reader.query(Query("everything", measures="lines"))
-    assert reader.is_lookup(query), "before it is asked at the new ledger"
-    assert not reader.is_lookup(Query("totals"))
+    assert reader.is_quick([query]), "before it is asked at the new ledger"
+    assert not reader.is_quick([Query("totals")])
 
 
 def test_what_is_missing_is_missed_by_a_lookup_too(reader: Reader, installation: Installation) -> None:
