@@ -101,9 +101,14 @@ def at_rate(asked: Mapping[str, tuple[str, Asked]], rate: float, seconds: float,
     }
 
 
-def at_once(url: str, asked: Asked, seconds: float, lines: int = 8) -> dict[str, Any]:
-    """How many requests a second are answered, each line sending the next once it has the answer."""
-    return {"per_second": round(asyncio.run(_at_once(url, asked, seconds, lines)) / seconds, 1)}
+def at_once(asked: Mapping[str, tuple[str, Asked]], seconds: float, lines: int = 8) -> dict[str, Any]:
+    """How many requests a second are answered, each line sending the next once it has the answer, by name; in turns."""
+    counts = dict.fromkeys(asked, 0)
+    turns = max(1, round(seconds / TURN))
+    for _ in range(turns):
+        for name, (url, requests) in asked.items():
+            counts[name] += asyncio.run(_at_once(url, requests, TURN, lines))
+    return {name: {"per_second": round(count / turns / TURN, 1)} for name, count in counts.items()}
 
 
 serve(at_rate=at_rate, at_once=at_once)

@@ -186,9 +186,9 @@ def _measure(
             found = client.ask(900, do="at_rate", asked=fast, rate=RATE, seconds=seconds)
             if slow:
                 found |= client.ask(900, do="at_rate", asked=slow, rate=SLOW, seconds=seconds / 3)
-            for kind, (url, requests) in targets.items():
-                most = client.ask(300, do="at_once", url=url, asked=requests, seconds=seconds / 10)
-                runs.add(PART, f"{kind}, {count} keys", **found[kind], per_second=most["per_second"])
+            most = client.ask(900, do="at_once", asked=targets, seconds=seconds / 10)
+            for kind in targets:
+                runs.add(PART, f"{kind}, {count} keys", **found[kind], **most[kind])
         if len(runs.of(PART, f"in process, {count} keys")) <= number:
             runs.add(PART, f"in process, {count} keys", **_in_process(home, count))
 
