@@ -39,11 +39,12 @@ class Locks(Protocol):
 
 @dataclass
 class Computed:
-    """What the compute step of a run made, before it is published."""
+    """What the compute step of a run made, before it is published; of each topic `ranges` has what was folded last."""
 
     views: dict[str, tuple[int, ...]] = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     log: dict[str, Mapping[int, LogStats]] = field(default_factory=dict)
+    ranges: dict[str, tuple[Cut, Cut, Mapping[int, LogStats]]] = field(default_factory=dict)
     rejects: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     losses: list[Loss] = field(default_factory=list)
@@ -237,6 +238,7 @@ class BatchLayer:
             return before
         with self.engine.fold(plan, begin, end) as folded:
             log = merge_logs({topic: before}, {topic: folded.log})[topic]
+            computed.ranges[topic] = begin.restrict([topic]), end.restrict([topic]), folded.log
             computed.rows += sum(part.records for part in folded.log.values())
             self._build(ledger, plan, folded, begin, end, _latest(log), computed)
             computed.rejects = add_counts(computed.rejects, folded.rejects)
@@ -280,7 +282,7 @@ class BatchLayer:
         self, planned: Ledger, cut: Cut, computed: Computed, speed_token: int | None, batch: dict[str, Any]
     ) -> Ledger:
         self._check_topics(planned)
-        taken = self._counted(planned, planned.committed, cut) if speed_token is not None else {}
+        taken = self._counted(planned, planned.committed, cut, computed) if speed_token is not None else {}
         reach("publish")
         with self.store.write() as txn:
             ledger = txn.ledger
@@ -313,12 +315,15 @@ class BatchLayer:
         reach("publish.done")
         return ledger
 
-    def _counted(self, ledger: Ledger, begin: Cut, end: Cut) -> Log:
-        """The log's counts of [begin, end), from the master."""
+    def _counted(self, ledger: Ledger, begin: Cut, end: Cut, computed: Computed) -> Log:
+        """The log's counts of [begin, end), from the master where they were not computed."""
         counted: dict[str, Mapping[int, LogStats]] = {}
         for plan in plan_sources(ledger, ()):
             topic = plan.source.topic
-            if not begin.reaches(topic, end):
+            known = computed.ranges.get(topic)
+            if known is not None and known[:2] == (begin.restrict([topic]), end.restrict([topic])):
+                counted[topic] = known[2]
+            elif not begin.reaches(topic, end):
                 with self.engine.fold(SourcePlan(plan.source, (), True), begin, end) as folded:
                     counted[topic] = folded.log
         return counted

@@ -11,7 +11,7 @@ from tideline.arrow_terms import NotPlain
 from tideline.collect import Tables, packed, unpacked
 from tideline.fold_plan import FoldPlan
 
-FEW = 100_000  # records that are read and folded in the driver: to start a job takes longer
+FEW = 400_000  # records that are read and folded in the driver: to start a job takes longer
 _AT_ONCE = 64 << 20  # bytes of events, which a worker holds
 _NOT_PLAIN = -1
 
