@@ -40,6 +40,8 @@ def run(runs: Runs, rounds: int) -> None:
                             raise EngineFault(f"wrong answers of {count} views")
                         late = reply["cycles"][len(reply["cycles"]) // 2 :]
                         runs.add(PART, str(count), milliseconds=round(statistics.median(late) * 1000, 1))
+            if not runs.of(PART, "parts"):
+                runs.add(PART, "parts", **engine.ask(600, **{**cycles, "do": "parts"}, count=1))
 
 
 def figures(runs: Runs) -> list[Figure]:
@@ -52,4 +54,7 @@ def figures(runs: Runs) -> list[Figure]:
             PART, "a hundred views against one", "times", [b / a for a, b in zip(one, hundred, strict=False)], 20, 12
         ),
     ]
+    for run in runs.of(PART, "parts")[:1]:
+        shares = {part: milliseconds for part, milliseconds in run.items() if part not in ("part", "name", "cpu")}
+        found += [Figure(PART, f"of one view: {part}", "ms", [shares[part]]) for part in shares]
     return [figure for figure in found if figure.runs]
