@@ -32,8 +32,9 @@ from tideline.source import SourceDefinition
 from tideline.spark.events import decode, event_schema, identity_sql
 from tideline.spark.faults import table_faults
 from tideline.spark.kafka import kafka_records
-from tideline.spark.kafka_files import ids_of, kafka_files
+from tideline.spark.kafka_files import kafka_files, mark
 from tideline.spark.master_folds import master_folds
+from tideline.spark.piece_files import ids_of
 from tideline.spark.ranges import MASTER_COLUMNS, event_ids, master_records
 from tideline.spark.repeats import Repeats
 from tideline.spark.tables import staged, take_over
@@ -98,7 +99,7 @@ class DeltaMaster:
             for partition, repeated in repeats.find(ids_of(files)) if repeats else ():
                 for file in files:
                     if file.partition == partition:
-                        file.mark(repeated)
+                        mark(file, repeated)
             count = sum(file.records for file in files)
             check()
             reach("archive.write")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from speed_layer.reading import SmallReads
 from speed_layer.recent import RecentSources
 from tideline.arrow_fold import arrow_fold, combined, plain_views
 from tideline.arrow_terms import NotPlain
-from tideline.collect import by_view, collect
+from tideline.collect import Tables, by_view, collect
 from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
 from tideline.definition import ViewDefinition
@@ -34,9 +35,11 @@ from tideline.spark.events import plain_headers
 from tideline.spark.faults import table_faults
 from tideline.spark.fold import Fold
 from tideline.spark.kafka import kafka_events, kafka_folds
+from tideline.spark.piece_files import ids_of
 from tideline.spark.prepared import PreparedQuery
 from tideline.spark.ranges import event_ids
 from tideline.spark.repeats import Repeats
+from tideline.spark.spool import spool, spool_folds
 
 log = logging.getLogger(__name__)
 FEW = 100_000  # records of a small micro-batch
@@ -45,12 +48,16 @@ _ONE_TASK = 10_000  # rows of the fold that one task has
 
 
 class SparkFolder:
-    """Compiled folds and the ids of recent events, by source. A micro-batch of up to `few` records is a small one."""
+    """Compiled folds and the ids of recent events, by source. A micro-batch of up to `few` records is a small one.
 
-    def __init__(self, spark: SparkSession, bootstrap: str, master: Path, few: int = FEW) -> None:
+    A large one may be spooled in the folder `scratch`.
+    """
+
+    def __init__(self, spark: SparkSession, bootstrap: str, master: Path, scratch: Path, few: int = FEW) -> None:
         self.spark = spark
         self.bootstrap = bootstrap
         self.master = master
+        self.scratch = scratch
         self.few = few
         self._small = SmallReads(bootstrap, _FEW_BYTES)
         self._folds: dict[SourceDefinition, _CompiledFold] = {}
@@ -121,11 +128,18 @@ class SparkFolder:
     ) -> Folded:
         if small is not None:
             return fold.of_few(self.spark, self._decoded_here(small, fold, repeats))
-        if fold.plain is not None and repeats is None:
-            results = kafka_folds(self.spark, self.bootstrap, fold.plain, start, stop)
+        if fold.plain is not None:
+            results = self._plain_folds(fold.plain, start, stop, repeats)
             if results is not None:
                 return collect(fold.plain, *combined(fold.plain, results))
         return fold.of_many(self._decoded_by_workers(fold, start, stop, repeats, cached))
+
+    def _plain_folds(self, plan: FoldPlan, start: Cut, stop: Cut, repeats: Repeats | None) -> list[Tables] | None:
+        if repeats is None:
+            return kafka_folds(self.spark, self.bootstrap, plan, start, stop)
+        with TemporaryDirectory(prefix="spool-", dir=self.scratch) as folder:
+            files = spool(self.spark, self.bootstrap, plan, start, stop, Path(folder))
+            return spool_folds(self.spark, plan, files, dict(repeats.find(ids_of(files))))
 
     def _decoded_here(self, small: pa.RecordBatch, fold: Fold, repeats: Repeats | None) -> pa.Table:
         events = decode_batch(fold.source, small, fold.record_columns, fold.event_columns)

@@ -43,7 +43,7 @@ def run_speed(
                 progress.note()
                 say("the speed layer is reading")
 
-            folder = SparkFolder(spark, bootstrap, home.master)
+            folder = SparkFolder(spark, bootstrap, home.master, home.tmp)
             query = SpeedQuery(
                 SpeedLayer(store, folder, progress.committed),
                 folder,

@@ -61,7 +61,7 @@ def _speed(
             if snapshot.ledger.committed.covers(end):
                 stop.set()
 
-    folder = SparkFolder(spark, bootstrap, home.master, few)
+    folder = SparkFolder(spark, bootstrap, home.master, home.tmp, few)
     query = SpeedQuery(SpeedLayer(store, folder, committed), folder, home.tmp, "0 seconds", most)
     began = time.monotonic()
     query.run(stop)

@@ -191,7 +191,7 @@ class Installed:
 
     def folder(self) -> SparkFolder:
         """What folds for a speed layer of this installation."""
-        return SparkFolder(self.spark, self.bootstrap, self.home.master)
+        return SparkFolder(self.spark, self.bootstrap, self.home.master, self.home.tmp)
 
     def batch(self, **options: bool) -> Any:
         """One batch run."""

@@ -18,7 +18,8 @@ from installed import Installed
 from batch_layer.engine import SparkEngine
 from tideline import Count, CountBy, Last, Max, Mean, Min, Sum, View, hours
 from tideline.cut import Cut
-from tideline.spark.kafka_files import MasterFile, ids_of, kafka_files
+from tideline.spark.kafka_files import kafka_files, mark
+from tideline.spark.piece_files import PieceFile, ids_of
 
 DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
@@ -60,7 +61,7 @@ def never_by_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SparkEngine, "_by_spark", refused)
 
 
-def stored(files: list[MasterFile]) -> pa.Table:
+def stored(files: list[PieceFile]) -> pa.Table:
     """The records of files, in the order of their places."""
     table = pa.concat_tables([pq.read_table(file.path) for file in files])
     return table.sort_by([("_partition", "ascending"), ("_offset", "ascending")])
@@ -73,7 +74,7 @@ def test_tasks_write_the_records_that_the_driver_writes(
     installed.apply(*few_views(make_source(installed.topic, event_id=event_id)), partitions=3)
     end = installed.send([*make_events(150, 2), *DEAD, None, *make_events(40, 2)])
 
-    def written(folder: Path) -> list[MasterFile]:
+    def written(folder: Path) -> list[PieceFile]:
         folder.mkdir()
         begin = Cut({installed.topic: dict.fromkeys(range(3), 0)})
         return kafka_files(installed.spark, installed.bootstrap, installed.source, begin, end, folder)
@@ -97,10 +98,10 @@ def test_a_file_is_marked_where_it_holds_repeats(installed: Installed, tmp_path:
     begin = Cut({installed.topic: {0: 0}})
     [file] = kafka_files(installed.spark, installed.bootstrap, installed.source, begin, end, tmp_path)
     before = file.path.read_bytes()
-    file.mark(np.array([77]))
+    mark(file, np.array([77]))
     assert file.path.read_bytes() == before
     whole = stored([file])
-    file.mark(np.array([3, 5, 77]))
+    mark(file, np.array([3, 5, 77]))
     after = stored([file])
     assert [
         offset for offset, flag in zip(*(after[n].to_pylist() for n in ("_offset", "_duplicate")), strict=True) if flag

@@ -20,7 +20,7 @@ DEAD = [b"no JSON", b'{"id":null}', b'{"id":"x","at":7}']
 
 def fold(installed: Installed, few: int, begin: Cut | None = None, end: Cut | None = None) -> list[Folded]:
     """What a folder makes of a range of the log, by default of all of it; what lies before it is committed."""
-    folder = SparkFolder(installed.spark, installed.bootstrap, installed.home.master, few)
+    folder = SparkFolder(installed.spark, installed.bootstrap, installed.home.master, installed.home.tmp, few)
     ledger = installed.ledger
     folder.start(ledger)
     start, end = begin or ledger.committed, end or installed.log_end
@@ -134,13 +134,14 @@ def test_plain_views_fold_to_the_same_wherever_they_are_folded(
     with monkeypatch.context() as nothing:
         nothing.setattr("speed_layer.fold._SparkFold.of_few", None)
         assert same_state(plain(installed, fold(installed, FEW)), by_spark)
-    if event_id is None:
-        monkeypatch.setattr("speed_layer.fold._SparkFold.of_many", None)
+    monkeypatch.setattr("speed_layer.fold._SparkFold.of_many", None)
     assert same_state(plain(installed, fold(installed, 0)), by_spark)
+    assert list(installed.home.tmp.iterdir()) == [], "nothing is left of what was spooled"
 
 
-def test_an_overflow_among_plain_views_rejects_its_events_alone(installed: Installed) -> None:
-    source = make_source(installed.topic, event_id=None)
+@pytest.mark.parametrize("event_id", ["id", None])
+def test_an_overflow_among_plain_views_rejects_its_events_alone(installed: Installed, event_id: str | None) -> None:
+    source = make_source(installed.topic, event_id=event_id)
     large = View("large", source=source, measures={"units": Sum("quantity * 100000000"), "lines": Count()})
     installed.apply(large, View("lines", source=source, key="kind", measures={"lines": Count()}))
     events = make_events(100, 9)

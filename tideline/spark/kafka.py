@@ -49,9 +49,9 @@ def kafka_events(
     columns: Sequence[str] | None = None,
 ) -> DataFrame:
     """[begin, end) of a source's topic as `decode` makes it of records."""
-    decoded = _decoding(source, keep, columns)
+    decoded = decoding(source, keep, columns)
     schema = event_schema(source, keep, columns)
-    return _read(spark, bootstrap, source.topic, begin, end, _read_columns(source, keep), decoded, schema)
+    return _read(spark, bootstrap, source.topic, begin, end, read_columns(source, keep), decoded, schema)
 
 
 def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut, end: Cut) -> list[Tables] | None:
@@ -59,12 +59,12 @@ def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut,
     where no event is looked for that repeats another. None where the events are not as plain as the plan.
     """
     keep, columns = plan.record_columns, plan.event_columns
-    decoded = _decoding(plan.source, keep, columns)
+    decoded = decoding(plan.source, keep, columns)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return folds(plan, map(_of_no_repeats, decoded(batches)))
 
-    read = _read_columns(plan.source, keep)
+    read = read_columns(plan.source, keep)
     found = _read(spark, bootstrap, plan.source.topic, begin, end, read, run, PACKED)
     return results(found.toArrow().to_batches())
 
@@ -73,11 +73,13 @@ def _of_no_repeats(events: pa.RecordBatch) -> pa.RecordBatch:
     return events.append_column("_duplicate", pa.array(np.zeros(len(events), np.bool_)))
 
 
-def _read_columns(source: SourceDefinition, keep: Sequence[str]) -> list[str]:
+def read_columns(source: SourceDefinition, keep: Sequence[str]) -> list[str]:
+    """The record columns from which `decoding` makes what it keeps."""
     return list(dict.fromkeys([*keep, *decoded_from(source)]))
 
 
-def _decoding(source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None) -> Then:
+def decoding(source: SourceDefinition, keep: Sequence[str], columns: Sequence[str] | None) -> Then:
+    """Batches of records as `decode_batch` decodes them."""
     return lambda batches: (decode_batch(source, batch, keep, columns) for batch in batches)
 
 
