@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import cache
 
 _OBJECTS = 50_000
 
@@ -15,3 +16,13 @@ def collect_seldom() -> None:
     """
     gc.freeze()
     gc.set_threshold(_OBJECTS, 10, 10)
+
+
+@cache
+def collect_seldom_here() -> None:
+    """The same in one of Spark's Python workers, at its first task, once its modules are there.
+
+    PySpark's worker collects all garbage after each task. To go over what was imported took 0.2 s each time, in which
+    the next task waits.
+    """
+    collect_seldom()

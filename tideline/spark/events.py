@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.decode import decode_batches
+from tideline.runtime.collector import collect_seldom_here
 from tideline.source import RETRACT, SourceDefinition
 from tideline.spark.columns import quoted
 from tideline.types import schema_text
@@ -48,7 +50,13 @@ def decode(
     `columns` are those of the event that are wanted, by default all.
     """
     filled = filled_headers(rows) if "_headers" in rows.columns else rows
-    decoded = filled.mapInArrow(decode_batches(source, keep, columns), event_schema(source, keep, columns))
+    decode_all = decode_batches(source, keep, columns)
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        collect_seldom_here()
+        return decode_all(batches)
+
+    decoded = filled.mapInArrow(run, event_schema(source, keep, columns))
     return plain_headers(decoded)
 
 

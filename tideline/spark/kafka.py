@@ -17,6 +17,7 @@ from tideline.cut import Cut
 from tideline.decode import decode_batch, decoded_from
 from tideline.fold_plan import FoldPlan
 from tideline.kafka_reader import KafkaReader
+from tideline.runtime.collector import collect_seldom_here
 from tideline.runtime.topics import KafkaFault
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, event_schema, plain_headers
@@ -127,6 +128,7 @@ def _read(
     pieces = pieces_of(topic, begin, end, _PIECES * spark.sparkContext.defaultParallelism)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        collect_seldom_here()
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 try:

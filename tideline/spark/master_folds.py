@@ -15,6 +15,7 @@ from tideline.arrow_types import arrow_type
 from tideline.collect import PACKED, Tables
 from tideline.cut import Cut
 from tideline.fold_plan import FoldPlan
+from tideline.runtime.collector import collect_seldom_here
 from tideline.spark.ranges import Bounds, bounds_of, may_hold
 from tideline.spark.worker_folds import FEW, folds, results
 from tideline.types import Column, ColumnType
@@ -39,6 +40,7 @@ def master_folds(
         return folds(plan, (batch for path in paths for batch in _read(path, schema, bounds)))
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        collect_seldom_here()
         return folded(files[number] for batch in batches for number in batch.column("id").to_pylist())
 
     if sum(high - low for _, low, high in bounds) <= FEW:
