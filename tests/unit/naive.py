@@ -58,10 +58,17 @@ def _order(value: Any) -> tuple[bool, Any]:
 def _total(measure: Measure, rows: Sequence[Row]) -> Any:
     values = [row.value for row in rows]
     exactly = measure.resolved.is_floating and all(map(math.isfinite, values))
-    return [
-        len(values),
-        math.fsum(values) if exactly else sum(values, 0.0 if measure.resolved.is_floating else 0),
-    ]
+    total = _sum_of_doubles(values) if exactly else sum(values, 0.0 if measure.resolved.is_floating else 0)
+    return [len(values), total]
+
+
+def _sum_of_doubles(values: Sequence[float]) -> float:
+    """Rounded once; infinite where it is beyond a double, which `fsum` raises an error for."""
+    total = sum(map(Fraction, values), Fraction())
+    try:
+        return float(total)
+    except OverflowError:
+        return math.copysign(math.inf, total)
 
 
 def _moments(measure: Measure, rows: Sequence[Row]) -> Any:
