@@ -18,7 +18,8 @@ from tideline.source import SourceDefinition
 class Task:
     """A segment to be built: `id` over [begin, end) of a view's topic.
 
-    Buckets before `floor` (microseconds) are left out; `earlier` are the view's segments before `begin`.
+    Buckets before `floor` (microseconds) are left out; `earlier` are the view's segments before `begin`. Of these only
+    the `published` may be merged: where others end, a new definition is compared with the one that it replaces.
     """
 
     id: int
@@ -27,6 +28,7 @@ class Task:
     end: Cut
     floor: int | None
     earlier: tuple[Segment, ...]
+    published: tuple[Segment, ...]
 
 
 @dataclass(frozen=True)

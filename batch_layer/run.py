@@ -267,6 +267,7 @@ class BatchLayer:
                 end.restrict(topic),
                 _floor(view, latest, ledger.version.floors.get(view.fingerprint)),
                 tuple(known[earlier] for earlier in computed.views[view.fingerprint]),
+                tuple(known[earlier] for earlier in computed.views[view.fingerprint] if earlier in ledger.segments),
             )
             for id, view in zip(ids, plan.views, strict=True)
         ]

@@ -68,7 +68,7 @@ class Segments:
 
     def _build(self, task: Task, states: States, rows: int) -> Built:
         view, begin = task.view, task.begin
-        merged = to_merge(task.earlier, rows, can_merge(view))
+        merged = to_merge(task.published, rows, can_merge(view))
         mode = "incremental" if task.earlier else "full"
         if merged:
             begin, mode = merged[0].begin, "compacted"

@@ -315,7 +315,7 @@ def test_the_master_of_a_kept_home_is_decoded_and_folded_to_the_states_that_its_
             assert {name: count for name, count in version.rejects.items() if count} == folded.rejects
             floors = [version.floors.get(view.fingerprint) for view in plan.views]
             tasks = [
-                Task(id, view, ledger.origin, version.cut, floor, ())
+                Task(id, view, ledger.origin, version.cut, floor, (), ())
                 for id, view, floor in zip(ids, plan.views, floors, strict=True)
             ]
             folded.build(tasks)

@@ -270,7 +270,7 @@ class SimRange:
     def _build(self, task: Task) -> Built:
         rows, begin = self.folded.rows.get(task.view.fingerprint, []), task.begin
         mode = "incremental" if task.earlier else "full"
-        old = to_merge(task.earlier, len(rows))
+        old = to_merge(task.published, len(rows))
         if old:
             begin, mode = old[0].begin, "compacted"
             earlier = [row for segment in old for row in self.engine.disk.segments[segment.id]]
