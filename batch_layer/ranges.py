@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, reduce
@@ -22,12 +23,12 @@ from tideline.spark.states import merge_states, segment_rows
 Log = tuple[Mapping[int, LogStats], Mapping[str, int]]
 
 
-class _Range:
+class _Range(ABC):
     """What the folded rows of the log's own view say."""
 
-    @cached_property
-    def _log(self) -> Log:
-        raise NotImplementedError
+    @property
+    @abstractmethod
+    def _log(self) -> Log: ...
 
     @property
     def log(self) -> Mapping[int, LogStats]:
