@@ -72,11 +72,12 @@ class Segments:
         mode = "incremental" if task.earlier else "full"
         if merged:
             begin, mode = merged[0].begin, "compacted"
-            states = self._merged(view, merged, states)
+        if held := [segment for segment in merged if segment.rows]:  # the table of a view without states is not there
+            states = self._merged(view, held, states)
         if task.floor is not None:
             states = _from_floor(states, task.floor)
         reach("segment.write")
-        files = self._write(view, task.id, states) if states is not None and (rows or merged) else ()
+        files = self._write(view, task.id, states) if states is not None and (rows or held) else ()
         segment = Segment(task.id, view.fingerprint, begin, task.end, 0, mode)
         loaded = load_segment(self.store, view, segment, _rows(view, states if isinstance(states, pa.Table) else files))
         return Built(loaded, tuple(segment.id for segment in merged))
