@@ -29,13 +29,14 @@ from tideline.erased import ERASED
 from tideline.fold_plan import FoldPlan
 from tideline.points import reach
 from tideline.source import SourceDefinition
-from tideline.spark.events import decode, event_schema, identity_sql
+from tideline.spark.columns import quoted
+from tideline.spark.events import decode, event_schema, sign_sql
 from tideline.spark.faults import table_faults
 from tideline.spark.kafka import kafka_records
 from tideline.spark.kafka_files import kafka_files, mark
 from tideline.spark.master_folds import master_folds
 from tideline.spark.piece_files import ids_of
-from tideline.spark.ranges import MASTER_COLUMNS, event_ids, master_records
+from tideline.spark.ranges import MASTER_COLUMNS, known_ids, master_records
 from tideline.spark.repeats import Repeats
 from tideline.spark.tables import staged, take_over
 
@@ -99,7 +100,7 @@ class DeltaMaster:
             for partition, repeated in repeats.find(ids_of(files)) if repeats else ():
                 for file in files:
                     if file.partition == partition:
-                        mark(file, repeated)
+                        mark(self.source, file, repeated)
             count = sum(file.records for file in files)
             check()
             reach("archive.write")
@@ -117,7 +118,7 @@ class DeltaMaster:
             return self._repeats[1]
         repeats = Repeats(self.source)
         start = begin.behind(self.topic, self.source.horizon).advance(self.origin)
-        repeats.load(event_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
+        repeats.load(known_ids(self.spark, self.bootstrap, self.path, self.source, start, begin, begin).toArrow())
         return repeats
 
     def _add(self, files: Sequence[Path], metadata: Mapping[str, Any]) -> None:
@@ -214,9 +215,9 @@ class DeltaMaster:
         return found > 0 and found == wanted.count()
 
     def _repeated(self) -> Column:
-        same = Window.partitionBy("_partition", F.expr("_reason is null"), F.expr(identity_sql(self.source))).orderBy(
-            "_offset"
-        )
+        id, operation = str(self.source.event_id), self.source.operation
+        sign = F.expr(sign_sql(operation)) if operation else F.lit(1)
+        same = Window.partitionBy("_partition", F.col("_reason").isNull(), sign, quoted(id)).orderBy("_offset")
         distance = F.col("_offset") - F.lag("_offset").over(same)
         return F.coalesce(F.col("_reason").isNull() & (distance <= self.source.horizon), F.lit(False))
 

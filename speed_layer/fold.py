@@ -37,7 +37,7 @@ from tideline.spark.fold import Fold
 from tideline.spark.kafka import kafka_events, kafka_folds
 from tideline.spark.piece_files import ids_of
 from tideline.spark.prepared import PreparedQuery
-from tideline.spark.ranges import event_ids
+from tideline.spark.ranges import known_ids
 from tideline.spark.repeats import Repeats
 from tideline.spark.spool import spool, spool_folds
 
@@ -79,7 +79,7 @@ class SparkFolder:
     def _load(self, source: SourceDefinition, begin: Cut, end: Cut, ledger: Ledger) -> Repeats:
         repeats, master = Repeats(source), self.master / source.name
         with table_faults(master, "MASTER_DAMAGED"):
-            ids = event_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived)
+            ids = known_ids(self.spark, self.bootstrap, master, source, begin, end, ledger.archived)
             repeats.load(ids.toArrow())
         return repeats
 

@@ -109,6 +109,11 @@ class KafkaReader:
         records = self._records(messages)
         if not records:
             return records
+        if len(self._known) == 1:
+            [partition] = self._known
+            self._known[partition] = records[-1].offset() + 1
+            if self._known[partition] <= end.get(partition, 0):
+                return records
         partitions, offsets = np.array(_partitions(records)), np.array(_offsets(records), np.int64)
         within = np.zeros(len(records), np.bool_)
         for partition in np.unique(partitions).tolist():

@@ -98,10 +98,10 @@ def test_a_file_is_marked_where_it_holds_repeats(installed: Installed, tmp_path:
     begin = Cut({installed.topic: {0: 0}})
     [file] = kafka_files(installed.spark, installed.bootstrap, installed.source, begin, end, tmp_path)
     before = file.path.read_bytes()
-    mark(file, np.array([77]))
+    mark(installed.source, file, np.array([77]))
     assert file.path.read_bytes() == before
     whole = stored([file])
-    mark(file, np.array([3, 5, 77]))
+    mark(installed.source, file, np.array([3, 5, 77]))
     after = stored([file])
     assert [
         offset for offset, flag in zip(*(after[n].to_pylist() for n in ("_offset", "_duplicate")), strict=True) if flag

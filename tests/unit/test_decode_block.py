@@ -132,6 +132,19 @@ def test_where_arrow_gives_up_records_far_away_are_taken_nevertheless(value: byt
     assert not found[200]
 
 
+@pytest.mark.parametrize("more", [b',"x":1,"x":2', b',"x":"y"', b',"x":null', b',"price":1', b',"id":"b"'])
+def test_a_field_more_is_seen_where_no_other_record_has_it(more: bytes) -> None:
+    value = PLAIN[:-1] + more + b"}"
+    assert taken(*[PLAIN] * 40, value, *[PLAIN] * 40)[40] is False
+    assert taken(*[PLAIN] * 40, PLAIN.replace(b"2.50", b'"2.50"'), *[PLAIN] * 40)[40] is False
+
+
+def test_a_slice_of_plain_records_alone_is_taken() -> None:
+    block = decode_block(SCHEMA, pa.array([b'"}', *[PLAIN] * 20, b'{"'], pa.binary()).slice(1, 20))
+    assert block.taken.all()
+    assert block.columns[0].to_pylist() == ["a"] * 20
+
+
 def test_columns_of_a_slice_are_those_of_its_records() -> None:
     records = pa.array([b"", b"{", *OTHERS, *[PLAIN] * 4, b"x"], pa.binary())
     block = decode_block(SCHEMA, records.slice(2, len(OTHERS) + 4))

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.decode import decode_batches
+from tideline.identity import identified
 from tideline.runtime.collector import collect_seldom_here
 from tideline.source import RETRACT, SourceDefinition
 from tideline.spark.columns import quoted
@@ -67,12 +68,18 @@ def event_schema(source: SourceDefinition, keep: Sequence[str], columns: Sequenc
     return ", ".join([*kept, *typed, "_reason string"])
 
 
-def identity_sql(source: SourceDefinition) -> str:
-    """SQL of the 16 bytes that stand for an event's id; a retraction's are not those of its insertion."""
-    id = f"cast({source.event_id} as string)"
-    if source.operation:
-        id = f"concat(if({_retracts(source.operation)}, '-', '+'), {id})"
-    return f"unhex(md5({id}))"
+def event_ids(events: DataFrame, source: SourceDefinition) -> DataFrame:
+    """`_partition`, `_offset` and the 16-byte `id` of events with `_reason`, dead letters left out."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        collect_seldom_here()
+        for batch in batches:
+            table = identified(source, pa.Table.from_batches([batch]))
+            yield from table.set_column(2, "id", table["id"].cast(pa.binary())).to_batches()
+
+    named = [name for name in (source.event_id, source.operation) if name]
+    alive = events.where("_reason is null").select("_partition", "_offset", *map(quoted, named))
+    return alive.mapInArrow(run, "_partition int, _offset bigint, id binary")
 
 
 def sign_sql(operation: str) -> str:

@@ -101,18 +101,32 @@ def collect_pieces(
     if spark is not None:
         return _read(spark, bootstrap, topic, begin, end, columns, then, from_arrow_schema(schema)).toArrow()
 
-    def run(piece: Piece) -> list[pa.RecordBatch]:
-        return list(_piece(bootstrap, topic, piece, columns, then))
+    pieces = pieces_of(topic, begin, end, 1)
+    ahead: dict[int, KafkaReader] = {}  # which fetch already
 
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(chain.from_iterable(pool.map(run, pieces_of(topic, begin, end, 1))))
+    def run(number: int) -> list[pa.RecordBatch]:
+        with ahead.pop(number, None) or _reader(bootstrap, topic, pieces[number]) as reader:
+            if number + _THREADS < len(pieces):
+                ahead[number + _THREADS] = _reader(bootstrap, topic, pieces[number + _THREADS])
+            return list(then(_read_piece(reader, pieces[number], columns)))
+
+    try:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(chain.from_iterable(pool.map(run, range(len(pieces)))))
+    finally:
+        for reader in ahead.values():
+            reader.close()
     return pa.Table.from_batches(found, schema)
 
 
-def _piece(bootstrap: str, topic: str, piece: Piece, columns: Sequence[str], then: Then) -> Iterator[pa.RecordBatch]:
-    partition, first, after = piece
-    with KafkaReader(bootstrap, topic, {partition: first}) as reader:
-        yield from then(reader.read({partition: after}, columns))
+def _reader(bootstrap: str, topic: str, piece: Piece) -> KafkaReader:
+    partition, first, _ = piece
+    return KafkaReader(bootstrap, topic, {partition: first})
+
+
+def _read_piece(reader: KafkaReader, piece: Piece, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    partition, _, after = piece
+    return reader.read({partition: after}, columns)
 
 
 def _read(
@@ -132,7 +146,8 @@ def _read(
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 try:
-                    yield from _piece(bootstrap, topic, pieces[number], columns, then)
+                    with _reader(bootstrap, topic, pieces[number]) as reader:
+                        yield from then(_read_piece(reader, pieces[number], columns))
                 except KafkaFault as fault:
                     raise of_worker(fault) from None
 

@@ -26,11 +26,11 @@ from tideline.spark.piece_files import TOLD, PieceFile, Telling, piece_files
 from tideline.spark.ranges import MASTER_COLUMNS
 from tideline.spark.worker_folds import FEW, gathered
 
-_UNLIKE = ("_offset", "_hash", "_timestamp", "_key", "_value")
-"""Columns whose values hardly come twice: no dictionary is tried on them."""
+_UNLIKE = frozenset({"_offset", "_hash", "_timestamp", "_key", "_value"})
+"""Columns whose values hardly come twice: no dictionary is tried on them, nor on an event's id."""
 
 
-def mark(file: PieceFile, repeated: npt.NDArray[np.int64]) -> None:
+def mark(source: SourceDefinition, file: PieceFile, repeated: npt.NDArray[np.int64]) -> None:
     """Writes a file again where it holds some of these offsets, with `_duplicate` at them."""
     repeated = repeated[np.isin(repeated, file.offsets)]
     if not len(repeated):
@@ -38,7 +38,7 @@ def mark(file: PieceFile, repeated: npt.NDArray[np.int64]) -> None:
     with pq.ParquetFile(file.path) as parquet:
         tables = [parquet.read_row_group(number) for number in range(parquet.num_row_groups)]
     place = tables[0].column_names.index("_duplicate")
-    with _writer(file.path, tables[0].schema) as writer:
+    with _writer(source, file.path, tables[0].schema) as writer:
         for table in tables:
             flags = pa.array(np.isin(table["_offset"].to_numpy(), repeated))
             writer.write_table(table.set_column(place, "_duplicate", flags))
@@ -65,15 +65,15 @@ def kafka_files(
 def _written(source: SourceDefinition, tables: Iterator[pa.Table], file: Path) -> pa.RecordBatch:
     """Writes a file; what is told of it."""
     first, telling = next(tables), Telling(source)
-    with _writer(file, first.schema) as writer:
+    with _writer(source, file, first.schema) as writer:
         for table in chain([first], tables):
             writer.write_table(table)
             telling.add(table)
     return telling.told(file)
 
 
-def _writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    alike = [name for name in schema.names if name not in _UNLIKE]
+def _writer(source: SourceDefinition, file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    alike = [name for name in schema.names if name not in _UNLIKE | {source.event_id}]
     options = {"write_page_checksum": True, "store_schema": False}
     return pq.ParquetWriter(file, schema, compression="snappy", use_dictionary=alike, **options)
 

@@ -50,7 +50,7 @@ class Telling:
         if self._source.event_id and self._source.horizon:
             counted = events.filter(pc.is_null(events["_reason"]))
             self._offsets += counted["_offset"].to_numpy().astype(np.int64).tobytes()
-            self._ids += b"".join(identities(self._source, counted))
+            self._ids += identities(self._source, counted)
 
     def told(self, path: Path) -> pa.RecordBatch:
         """What is told of it: a row of `TOLD`."""

@@ -12,7 +12,7 @@ from tideline.cut import Cut
 from tideline.decode import decoded_from
 from tideline.held import read_held
 from tideline.source import SourceDefinition
-from tideline.spark.events import RECORD_TYPES, decode, identity_sql
+from tideline.spark.events import RECORD_TYPES, decode, event_ids
 from tideline.spark.kafka import kafka_events
 from tideline.spark.tables import read_files
 
@@ -57,7 +57,7 @@ def master_records(
     return rows.where(_rows_sql(topic, begin, end))
 
 
-def event_ids(
+def known_ids(
     spark: SparkSession,
     bootstrap: str,
     master: Path,
@@ -73,7 +73,6 @@ def event_ids(
     declared, its records are decoded again, for what is an event depends on the schema.
     """
     topic = source.topic
-    wanted = ["_partition", "_offset", f"{identity_sql(source)} as id"]
     frames = []
     held = read_held(master)
     middle = end.least(topic, held.part(topic, archived))
@@ -82,11 +81,11 @@ def event_ids(
         if held.metadata.get("source") != source.fingerprint:
             slim = known.select("_partition", "_offset", *decoded_from(source))
             known = decode(slim, source, ["_partition", "_offset"])
-        frames.append(known.where("_reason is null").selectExpr(*wanted))
+        frames.append(event_ids(known, source))
     if not middle.advance(begin).reaches(topic, end):
         start, named = middle.advance(begin), [name for name in (source.event_id, source.operation) if name]
         events = kafka_events(spark, bootstrap, source, start, end, ["_partition", "_offset"], named)
-        frames.append(events.where("_reason is null").selectExpr(*wanted))
+        frames.append(event_ids(events, source))
     if not frames:
         empty = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in ("_partition", "_offset"))
         return spark.createDataFrame([], f"{empty}, id binary")

@@ -11,9 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.duplicates import Ids, Offsets, RecentIds
-from tideline.identity import identities
+from tideline.identity import identified
 from tideline.source import SourceDefinition
-from tideline.spark.events import identity_sql
+from tideline.spark.events import event_ids
 
 _NO_HASHES = np.empty((0, 2), np.uint64)
 
@@ -47,12 +47,7 @@ class Repeats:
 
     def flag(self, events: DataFrame) -> DataFrame:
         """The events with `_duplicate`. Runs a job over them, so they should be cached."""
-        table = (
-            events.where("_reason is null")
-            .selectExpr("_partition", "_offset", f"{identity_sql(self.source)} as id")
-            .toArrow()
-        )
-        found = self._recent.flag(ids_by_partition(table))
+        found = self._recent.flag(ids_by_partition(event_ids(events, self.source).toArrow()))
         partitions = [np.full(len(offsets), partition, np.int32) for partition, offsets in found]
         # One stretch of memory each: Spark drops what follows an empty chunk of an Arrow table.
         marks = pa.table(
@@ -70,11 +65,9 @@ class Repeats:
     def flag_table(self, events: pa.Table) -> pa.Table:
         """The same for events in memory."""
         counted = events.filter(pc.is_null(events["_reason"]))
-        columns = {name: counted[name] for name in ("_partition", "_offset")}
-        ids = pa.table({**columns, "id": pa.array(identities(self.source, counted), pa.binary(16))})
         repeated = np.zeros(len(events), np.bool_)
         partitions, offsets = events["_partition"].to_numpy(), events["_offset"].to_numpy()
-        for partition, found in self._recent.flag(ids_by_partition(ids)):
+        for partition, found in self._recent.flag(ids_by_partition(identified(self.source, counted))):
             repeated |= (partitions == partition) & np.isin(offsets, found)
         return events.append_column("_duplicate", pa.array(repeated))
 
