@@ -32,6 +32,12 @@ COLUMNS = [
 ]
 
 
+def test_decimals_without_a_fraction_are_equal_numbers() -> None:
+    for values in ([5, -7, 0], [5, None], [10**30, 1], [2**63 - 1, -(2**63)], [2**63]):
+        column = pa.array([None if value is None else Decimal(value) for value in values], pa.decimal128(38, 0))
+        assert python_values(pa.chunked_array([column])) == values
+
+
 @pytest.mark.parametrize("column", COLUMNS, ids=str)
 def test_values_are_those_of_to_pylist(column: pa.Array) -> None:
     chunks = pa.chunked_array([column.slice(1), column.slice(0, 2)])

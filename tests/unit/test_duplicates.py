@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tideline.duplicates import DuplicateIndex
+from tideline.duplicates import DuplicateIndex, Ids, RecentIds
 
 
 class Naive:
@@ -88,3 +88,20 @@ def test_clear_forgets_a_partition_or_all() -> None:
 def test_a_negative_horizon_is_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
         DuplicateIndex(-1)
+
+
+def test_many_ids_are_found_in_each_partition_as_in_one_alone() -> None:
+    """Those of some partitions are looked for at the same time."""
+    random, horizon, begin = np.random.default_rng(2), 40_000, 0
+    together, alone = RecentIds(horizon), {partition: DuplicateIndex(horizon) for partition in range(3)}
+    for count in (30_000, 30_000, 100, 50_000):
+        offsets = np.arange(begin, begin + count)
+        ids: list[Ids] = [(p, offsets, random.integers(0, 60_000, (count, 2)).astype(np.uint64) // 600) for p in alone]
+        found = dict(together.flag(ids))
+        for partition, _, hashes in ids:
+            flags = alone[partition].flag(offsets, hashes, partition)
+            assert found[partition].tolist() == offsets[flags].tolist()
+            alone[partition].add(partition, offsets, hashes)
+        assert any(len(repeats) for repeats in found.values())
+        together.committed()
+        begin += count

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from tideline.collect import python_values
 from tideline.definition import ViewDefinition
 from tideline.fold_plan import PlannedView
 from tideline.measures.base import Entries, Measure, Part
 from tideline.spark.columns import quoted, slot_to_key
-from tideline.types import BIGINT, to_wire
+from tideline.types import BIGINT, ColumnType, to_wire
 
 
 def part_type(part: Part) -> str:
@@ -112,19 +114,25 @@ def _merged_moments(sql: str) -> str:
     return f"aggregate(collect_list({sql}), {zero}, (a, b) -> {step})"
 
 
+def _wire_values(kind: ColumnType, column: pa.ChunkedArray) -> list[Any]:
+    values = python_values(column)
+    return values if kind.name == "string" or kind.is_integer else [to_wire(kind, value) for value in values]
+
+
 def rows_of(
     view: ViewDefinition, table: pa.Table | pa.RecordBatch
 ) -> Iterator[tuple[tuple[Any, ...], int | None, list[Any]]]:
     """(key, bucket, states) in wire values of a segment's rows as Arrow holds them."""
-    keys = [[to_wire(c.type, value) for value in table.column(c.name).to_pylist()] for c in view.key]
-    buckets = table.column("bucket").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
+    table = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+    keys = [_wire_values(c.type, table[c.name]) for c in view.key]
+    buckets = python_values(table["bucket"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()))
     states = []
     for name, measure in view.measures.items():
-        values = table.column(name).to_pylist()
         if measure.entries() is not None:
-            states.append([measure.from_entries(dict(value or ())) for value in values])
+            states.append([measure.from_entries(dict(value or ())) for value in table[name].to_pylist()])
         else:
-            states.append(measure.states([[value[p.name] for value in values] for p in measure.parts()]))
+            parts = [python_values(pc.struct_field(table[name], part.name)) for part in measure.parts()]
+            states.append(measure.states(parts))
     columns = zip(*keys, strict=True) if keys else iter([()] * len(buckets))
     for key, bucket, row in zip(columns, buckets, zip(*states, strict=True), strict=True):
         yield key, bucket, list(row)
