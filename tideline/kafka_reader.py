@@ -111,20 +111,24 @@ class KafkaReader:
             return records
         if len(self._known) == 1:
             [partition] = self._known
-            self._known[partition] = records[-1].offset() + 1
+            self._hear(partition, records[-1].offset() + 1)
             if self._known[partition] <= end.get(partition, 0):
                 return records
         partitions, offsets = np.array(_partitions(records)), np.array(_offsets(records), np.int64)
         within = np.zeros(len(records), np.bool_)
         for partition in np.unique(partitions).tolist():
             here = partitions == partition
-            self._known[partition] = int(offsets[here][-1]) + 1
+            self._hear(partition, int(offsets[here][-1]) + 1)
             within |= here & (offsets < end.get(partition, 0))
         if within.all():
             return records
         for place in np.flatnonzero(~within).tolist():
             self._held[int(partitions[place])].append(records[place])
         return list(compress(records, within.tolist()))
+
+    def _hear(self, partition: int, offset: int) -> None:
+        """What lies before an offset has come. Kafka's word of the end may come with the records before it."""
+        self._known[partition] = max(self._known[partition], offset)
 
     def _records(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Those that are no word of an error, which are taken in."""
@@ -138,8 +142,7 @@ class KafkaReader:
 
     def _take_error(self, message: Message, error: KafkaError) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
-            partition = message.partition()
-            self._known[partition] = max(self._known[partition], message.offset())
+            self._hear(message.partition(), message.offset())
         elif error.code() in _GONE:
             raise KafkaFault(
                 "RANGE_GONE",

@@ -17,7 +17,7 @@ from tideline.kafka_reader import KafkaReader
 from tideline.runtime.ports import free_port
 from tideline.runtime.topics import KafkaFault, create_topic, log_end_offsets, log_start_offsets
 from tideline.spark.faults import table_faults
-from tideline.spark.kafka import kafka_records, pieces_of
+from tideline.spark.kafka import LogRange, kafka_records
 from tideline.spark.ranges import MASTER_COLUMNS
 
 if TYPE_CHECKING:
@@ -102,6 +102,38 @@ def test_records_are_those_that_sparks_own_reader_sees(spark: SparkSession, kafk
     assert rows_of(kafka_records(spark, kafka, topic, Cut(), end, MASTER_COLUMNS).toArrow()) == expected
 
 
+class Gathering:
+    """A consumer that hands over nothing before it was told of the end of each partition."""
+
+    def __init__(self, consumer: Any, partitions: int) -> None:
+        self._consumer = consumer
+        self._left = partitions
+
+    def consume(self, count: int, timeout: float) -> list[Any]:
+        found = []
+        while self._left:
+            messages = self._consumer.consume(count, 0.1)
+            found += messages
+            self._left -= sum(message.error() is not None for message in messages)
+        return found
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def test_the_end_is_known_where_kafka_tells_of_it_with_the_records_before(kafka: str, topic: str) -> None:
+    """As after a pause. The log ends in offsets without records."""
+    send(kafka, topic, 50)
+    transaction(kafka, topic, "a", commit=False)
+    end = ends(kafka, topic)
+    for partitions in ([1], [*end]):
+        with KafkaReader(kafka, topic, dict.fromkeys(partitions, 0), patience=1) as reader:
+            reader._consumer = Gathering(reader._consumer, len(partitions))  # type: ignore[assignment]
+            found = read(reader, {partition: end[partition] for partition in partitions})
+            assert found == [row for row in all_of(kafka, topic) if row[0] in partitions]
+            assert reader.stands_at({partition: end[partition] for partition in partitions})
+
+
 @pytest.mark.parametrize("ahead", [0, 40, 1_000_000])
 def test_reading_on_piece_by_piece_leaves_nothing_out(
     kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch, ahead: int
@@ -183,8 +215,12 @@ def test_a_kafka_that_is_away_is_said_in_time() -> None:
 @pytest.mark.parametrize("sizes", [{0: 100, 1: 100, 2: 100, 3: 100}, {0: 1000, 1: 3}, {0: 7}, {0: 0, 1: 1}, {0: 0}, {}])
 def test_pieces_are_of_a_size_and_cover_the_range(sizes: dict[int, int]) -> None:
     begin, end = Cut({"t": dict.fromkeys(sizes, 50)}), Cut({"t": {p: 50 + size for p, size in sizes.items()}})
-    pieces = pieces_of("t", begin, end, 4)
+    log, usual = LogRange("", "t", begin, end), sum(sizes.values()) / 4
+    pieces = log.pieces(4)
     covered = [(p, offset) for p, first, after in pieces for offset in range(first, after)]
     assert sorted(covered) == [(p, 50 + place) for p, size in sizes.items() for place in range(size)]
-    assert all(after - first <= -(-sum(sizes.values()) // 4) for _, first, after in pieces)
+    assert all(0 < after - first <= max(1, 1.5 * usual) for _, first, after in pieces)
     assert len(pieces) <= 4 + len(sizes)
+    shares = log.shares(2, 4)
+    assert sorted(piece for share in shares for piece in share) == sorted(pieces)
+    assert all(0 < sum(after - first for _, first, after in share) <= max(1, 3.5 * usual) for share in shares)

@@ -81,6 +81,7 @@ def test_tasks_write_the_records_that_the_driver_writes(
 
     here = written(tmp_path / "driver")
     monkeypatch.setattr("tideline.spark.kafka_files.FEW", 0)
+    monkeypatch.setattr("tideline.spark.kafka._PIECES", 4)
     by_tasks = written(tmp_path / "tasks")
     assert len(by_tasks) > len(here) == 3
     assert stored(here).equals(stored(by_tasks))

@@ -42,12 +42,16 @@ def plain(installed: Installed, folded: list[Folded]) -> list[Any]:
 
 
 def merged(installed: Installed, view: str, rows: list[Row]) -> list[Row]:
-    """The rows, those of one key and bucket merged as the store merges them."""
-    merge = merger(ViewDefinition.from_json(installed.ledger.definition(view)))
+    """The rows, those of one key and bucket merged as the store merges them, in their canonical form."""
+    definition = ViewDefinition.from_json(installed.ledger.definition(view))
+    merge, measures = merger(definition), definition.measures.values()
     found: dict[Any, list[Any]] = {}
     for key, bucket, states in rows:
         found[key, bucket] = merge(found[key, bucket], states) if (key, bucket) in found else states
-    return [(key, bucket, states) for (key, bucket), states in found.items()]
+    return [
+        (key, bucket, [measure.canonical(state) for measure, state in zip(measures, states, strict=True)])
+        for (key, bucket), states in found.items()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ledger_case import SOURCE, at, committed, definition, log, new_ledger, published, refusal, sealed, segment
 
 from tideline.cut import Cut
 from tideline.errors import (
@@ -19,71 +20,16 @@ from tideline.errors import (
     ProtocolError,
     StaleCommitError,
     StoreError,
-    TidelineError,
     TilingError,
-    TopicRecreatedError,
     UsageError,
 )
-from tideline.ledger import Ledger, LogStats, Loss, Segment
+from tideline.ledger import Ledger, LogStats
 from tideline.merge import view_spaces
-
-SOURCE = {"name": "sales", "topic": "sales"}
-STREET = {"name": "street", "topic": "street"}
-
-
-def definition(name: str, fingerprint: str, source: str = "sales") -> dict[str, Any]:
-    return {"name": name, "source": source, "fingerprint": fingerprint}
-
-
-def at(zero: int, one: int = 0) -> Cut:
-    return Cut({"sales": {0: zero, 1: one}})
-
-
-def log(records: int, checksum: int = 0) -> dict[str, dict[int, LogStats]]:
-    return {"sales": {0: LogStats(records, checksum, records)}}
 
 
 @pytest.fixture
 def ledger() -> Ledger:
-    """View v over sales, in force and live; both fences taken with token 1."""
-    new = Ledger.create("test").apply(
-        {"sales": SOURCE}, {"v1": definition("v", "v1")}, {"v": "v1"}, {"sales": "id"}, at(0, 0)
-    )
-    new, speed = new.take_fence("speed")
-    new, batch = new.take_fence("batch")
-    assert (speed, batch) == (1, 1)
-    return new.seal(1)
-
-
-def committed(ledger: Ledger, end: Cut, records: int = 0, checksum: int = 0) -> Ledger:
-    return ledger.commit(1, ledger.committed, end, ledger.open.definitions, log(records, checksum))
-
-
-def segment(id: int, begin: Cut, end: Cut, view: str = "v1", rows: int = 1) -> Segment:
-    return Segment(id, view, begin, end, rows, "incremental")
-
-
-def sealed(ledger: Ledger, end: Cut, records: int = 1) -> Ledger:
-    """Committed, sealed and archived up to `end`, with an id allotted for a segment."""
-    after = committed(ledger, end, records).seal(1)
-    return after.archive(1, end, after.sources).allot(1, 1)[0]
-
-
-def published(ledger: Ledger, end: Cut, records: int = 1) -> Ledger:
-    """`sealed`, and v published there with one segment more."""
-    ready = sealed(ledger, end, records)
-    fresh = segment(ready.next_segment - 1, ready.version.cut, end)
-    views = {"v1": [*ready.version.views.get("v1", ()), fresh.id]}
-    total = ready.log()["sales"][0].records
-    return ready.publish(1, end, views, [fresh], log(total))
-
-
-def refusal(kind: type[TidelineError], step: Any) -> TidelineError:
-    with pytest.raises(kind) as refused:
-        step()
-    assert refused.value.hint
-    assert "{" not in str(refused.value)
-    return refused.value
+    return new_ledger()
 
 
 def test_a_new_view_is_live_from_the_first_seal(ledger: Ledger) -> None:
@@ -307,58 +253,6 @@ def test_overtaking_needs_the_speed_layers_fence(ledger: Ledger) -> None:
     assert refusal(ProtocolError, lambda: behind.overtake(1, at(4), {})).condition == "CUT_FALLS"
 
 
-def test_archive_is_read_under_the_ledgers_sources_and_never_goes_back(ledger: Ledger) -> None:
-    error = refusal(DefinitionSetError, lambda: ledger.archive(1, at(5), {"sales": {**SOURCE, "schema": "x"}}))
-    assert error.condition == "SOURCES_CHANGED"
-    after = ledger.archive(1, at(5), ledger.sources)
-    assert refusal(ProtocolError, lambda: after.archive(1, at(4), after.sources)).condition == "CUT_FALLS"
-
-
-def test_a_new_topic_stands_at_its_origin_everywhere(ledger: Ledger) -> None:
-    busy = published(ledger, at(5))
-    sources = {"sales": SOURCE, "street": STREET}
-    definitions = {"v1": definition("v", "v1"), "x1": definition("x", "x1", "street")}
-    ids, wanted = {"sales": "id", "street": "other"}, {"v": "v1", "x": "x1"}
-    error = refusal(ProtocolError, lambda: busy.apply(sources, definitions, wanted, ids))
-    assert (error.condition, error.params) == ("NO_ORIGIN", {"topic": "street"})
-    after = busy.apply(sources, definitions, wanted, ids, Cut({"street": {0: 100}})).seal(1)
-    assert after.committed == Cut({"sales": {0: 5}, "street": {0: 100}})
-    assert after.live == wanted
-    grown = after.commit(1, after.committed, Cut({"sales": {0: 5}, "street": {0: 101}}), ["v1", "x1"], {})
-    assert view_spaces(grown, "x1") == ([], [grown.open.space("x1")])
-
-
-def test_a_range_that_was_read_before_a_topic_was_added_still_commits(ledger: Ledger) -> None:
-    sources = {"sales": SOURCE, "street": STREET}
-    after = ledger.apply(sources, {}, {"v": "v1"}, {"sales": "id", "street": "x"}, Cut({"street": {0: 100}}))
-    assert after.commit(1, at(0), at(3), ["v1"], log(3)).committed.offset("street", 0) == 100
-
-
-def test_a_topic_that_was_made_again_is_refused(ledger: Ledger) -> None:
-    error = refusal(TopicRecreatedError, lambda: ledger.check_topics({"sales": "new"}))
-    assert error.params == {"topic": "sales", "found": "new", "expected": "id"}
-    ledger.check_topics({"sales": "id", "unknown": "x"})
-    refusal(TopicRecreatedError, lambda: ledger.apply({"sales": SOURCE}, {}, {}, {"sales": "new"}))
-
-
-def test_an_old_view_keeps_the_source_that_it_was_defined_over(ledger: Ledger) -> None:
-    wider = {**SOURCE, "schema": "more"}
-    after = ledger.apply({"sales": wider}, {"v2": definition("v", "v2")}, {"v": "v2"}, {"sales": "id"})
-    assert after.source_of("v1") == SOURCE
-    assert after.source_of("v2") == wider
-    back = after.apply({"sales": SOURCE}, {"v1": definition("v", "v1")}, {"v": "v1"}, {"sales": "id"})
-    assert back.source_of("v1") == SOURCE
-
-
-def test_apply_refuses_what_it_does_not_know(ledger: Ledger) -> None:
-    error = refusal(ProtocolError, lambda: ledger.apply({"sales": SOURCE}, {}, {"w": "w1"}, {"sales": "id"}))
-    assert error.condition == "UNKNOWN_DEFINITION"
-    error = refusal(
-        ProtocolError, lambda: ledger.apply({}, {"w1": definition("w", "w1")}, {"w": "w1"}, {"sales": "id"})
-    )
-    assert error.condition == "UNKNOWN_SOURCE"
-
-
 def test_a_ledger_survives_json(ledger: Ledger) -> None:
     after = committed(published(ledger, at(5)), at(7), 2, 9)
     assert Ledger.from_json(json.loads(json.dumps(after.to_json()))) == after
@@ -381,32 +275,3 @@ def test_rejects_are_counted_from_the_origin(ledger: Ledger) -> None:
 def test_statistics_merge_whatever_the_order() -> None:
     left, right = LogStats(2, 5, 1, {"bad": 1}, 0, 7), LogStats(1, 3, 1, {}, 1, None)
     assert left.merge(right) == right.merge(left) == LogStats(3, 6, 2, {"bad": 1}, 1, 7)
-
-
-def test_recovery_goes_back_to_the_last_version_and_enters_what_is_lost(ledger: Ledger) -> None:
-    before = committed(published(ledger, at(5)), at(9), 4).seal(1)
-    before = committed(before, at(12), 3)
-    lost = Loss("sales", 0, 5, 11, "expired")
-    after = before.recover(1, 1, at(11), [lost])
-    assert (after.committed, after.archived) == (at(5), at(11))
-    assert after.versions == before.versions
-    assert [(g.begin, g.end, g.log) for g in after.generations] == [(at(5), None, {})]
-    assert after.open.id not in [generation.id for generation in before.generations]
-    assert after.live == before.live
-    assert after.losses == after.recover(1, 1, at(11), [lost]).losses == (lost,)
-    assert Ledger.from_json(json.loads(json.dumps(after.to_json()))) == after
-
-
-def test_recovery_goes_back_to_the_origin_where_the_master_lost_what_was_published(ledger: Ledger) -> None:
-    before = published(ledger, at(5))
-    after = before.recover(1, 1, at(3), [])
-    assert (after.committed, after.archived, after.version.cut) == (at(0), at(3), at(0))
-    assert after.version.id > before.version.id
-    assert (after.version.views, after.segments, after.spaces()) == ({}, {}, {after.open.space("v1")})
-
-
-def test_recovery_needs_both_fences(ledger: Ledger) -> None:
-    for layer, tokens in (("speed", (0, 1)), ("batch", (1, 0))):
-        with pytest.raises(FenceError) as caught:
-            ledger.recover(*tokens, at(0), [])
-        assert caught.value.params["layer"] == layer

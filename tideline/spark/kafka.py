@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain, pairwise
 
 import numpy as np
@@ -32,12 +33,62 @@ Then = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 """What becomes of the batches of a piece."""
 
 
+@dataclass(frozen=True)
+class LogRange:
+    """[begin, end) of a topic of the Kafka at `bootstrap`."""
+
+    bootstrap: str
+    topic: str
+    begin: Cut
+    end: Cut
+
+    def pieces(self, wanted: int) -> list[Piece]:
+        """About as many as wanted, of about a size; at least one for each partition."""
+        ends = self.end.offsets(self.topic).items()
+        ranges = [(p, first, after) for p, after in ends if (first := self.begin.offset(self.topic, p)) < after]
+        usual = sum(map(_size, ranges)) / wanted
+        pieces = []
+        for partition, first, after in ranges:
+            count = min(max(1, round((after - first) / usual)), after - first)
+            edges = [first + (after - first) * number // count for number in range(count + 1)]
+            pieces += [(partition, low, high) for low, high in pairwise(edges)]
+        return pieces
+
+    def shares(self, count: int, wanted: int) -> list[list[Piece]]:
+        """The same in at most so many shares of about a size."""
+        shares: list[list[Piece]] = [[] for _ in range(count)]
+        for piece in sorted(self.pieces(wanted), key=_size, reverse=True):
+            min(shares, key=lambda share: sum(map(_size, share))).append(piece)
+        return [share for share in shares if share]
+
+    def read(self, pieces: Sequence[Piece], columns: Sequence[str], then: Then) -> Iterator[pa.RecordBatch]:
+        """What `then` makes of some pieces, one after another; the next is fetched while one is read."""
+        ahead = [self._reader(piece) for piece in pieces[:1]]
+        try:
+            for number, (partition, _, after) in enumerate(pieces, 1):
+                with ahead.pop() as reader:
+                    ahead += [self._reader(piece) for piece in pieces[number : number + 1]]
+                    yield from then(reader.read({partition: after}, columns))
+        finally:
+            for reader in ahead:
+                reader.close()
+
+    def _reader(self, piece: Piece) -> KafkaReader:
+        partition, first, _ = piece
+        return KafkaReader(self.bootstrap, self.topic, {partition: first})
+
+
+def _size(piece: Piece) -> int:
+    _, first, after = piece
+    return after - first
+
+
 def kafka_records(
     spark: SparkSession, bootstrap: str, topic: str, begin: Cut, end: Cut, columns: Sequence[str]
 ) -> DataFrame:
     """The record columns of [begin, end) of a topic. A range that Kafka lacks fails the job."""
     schema = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in columns)
-    return _read(spark, bootstrap, topic, begin, end, columns, lambda batches: batches, schema)
+    return _read(spark, LogRange(bootstrap, topic, begin, end), columns, lambda batches: batches, schema)
 
 
 def kafka_events(
@@ -52,7 +103,8 @@ def kafka_events(
     """[begin, end) of a source's topic as `decode` makes it of records."""
     decoded = decoding(source, keep, columns)
     schema = event_schema(source, keep, columns)
-    return _read(spark, bootstrap, source.topic, begin, end, read_columns(source, keep), decoded, schema)
+    log = LogRange(bootstrap, source.topic, begin, end)
+    return _read(spark, log, read_columns(source, keep), decoded, schema)
 
 
 def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut, end: Cut) -> list[Tables] | None:
@@ -65,8 +117,8 @@ def kafka_folds(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut,
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return folds(plan, map(_of_no_repeats, decoded(batches)))
 
-    read = read_columns(plan.source, keep)
-    found = _read(spark, bootstrap, plan.source.topic, begin, end, read, run, PACKED)
+    log = LogRange(bootstrap, plan.source.topic, begin, end)
+    found = _read(spark, log, read_columns(plan.source, keep), run, PACKED)
     return results(found.toArrow().to_batches())
 
 
@@ -85,83 +137,37 @@ def decoding(source: SourceDefinition, keep: Sequence[str], columns: Sequence[st
 
 
 def collect_pieces(
-    spark: SparkSession | None,
-    bootstrap: str,
-    topic: str,
-    begin: Cut,
-    end: Cut,
-    columns: Sequence[str],
-    then: Then,
-    schema: pa.Schema,
+    spark: SparkSession | None, log: LogRange, columns: Sequence[str], then: Then, schema: pa.Schema
 ) -> pa.Table:
-    """What `then` makes of each piece of [begin, end); without a session in two threads of this process.
+    """What `then` makes of each piece of a range; without a session in two threads of this process.
 
     What takes long of it, Kafka's client, JSON and Parquet, holds no other thread up. Raises KafkaFault then.
     """
     if spark is not None:
-        return _read(spark, bootstrap, topic, begin, end, columns, then, from_arrow_schema(schema)).toArrow()
+        return _read(spark, log, columns, then, from_arrow_schema(schema)).toArrow()
 
-    pieces = pieces_of(topic, begin, end, 1)
-    ahead: dict[int, KafkaReader] = {}  # which fetch already
+    def run(share: Sequence[Piece]) -> list[pa.RecordBatch]:
+        return list(log.read(share, columns, then))
 
-    def run(number: int) -> list[pa.RecordBatch]:
-        with ahead.pop(number, None) or _reader(bootstrap, topic, pieces[number]) as reader:
-            if number + _THREADS < len(pieces):
-                ahead[number + _THREADS] = _reader(bootstrap, topic, pieces[number + _THREADS])
-            return list(then(_read_piece(reader, pieces[number], columns)))
-
-    try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(chain.from_iterable(pool.map(run, range(len(pieces)))))
-    finally:
-        for reader in ahead.values():
-            reader.close()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(chain.from_iterable(pool.map(run, log.shares(_THREADS, 1))))
     return pa.Table.from_batches(found, schema)
 
 
-def _reader(bootstrap: str, topic: str, piece: Piece) -> KafkaReader:
-    partition, first, _ = piece
-    return KafkaReader(bootstrap, topic, {partition: first})
-
-
-def _read_piece(reader: KafkaReader, piece: Piece, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    partition, _, after = piece
-    return reader.read({partition: after}, columns)
-
-
 def _read(
-    spark: SparkSession,
-    bootstrap: str,
-    topic: str,
-    begin: Cut,
-    end: Cut,
-    columns: Sequence[str],
-    then: Then,
-    schema: str | StructType,
+    spark: SparkSession, log: LogRange, columns: Sequence[str], then: Then, schema: str | StructType
 ) -> DataFrame:
-    pieces = pieces_of(topic, begin, end, _PIECES * spark.sparkContext.defaultParallelism)
+    cores = spark.sparkContext.defaultParallelism
+    shares = log.shares(cores, _PIECES * cores)
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         collect_seldom_here()
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 try:
-                    with _reader(bootstrap, topic, pieces[number]) as reader:
-                        yield from then(_read_piece(reader, pieces[number], columns))
+                    yield from log.read(shares[number], columns, then)
                 except KafkaFault as fault:
                     raise of_worker(fault) from None
 
-    numbers = spark.range(0, len(pieces), 1, max(1, len(pieces)))
+    numbers = spark.range(0, len(shares), 1, max(1, len(shares)))
     return plain_headers(numbers.mapInArrow(run, schema))
-
-
-def pieces_of(topic: str, begin: Cut, end: Cut, wanted: int) -> list[Piece]:
-    """[begin, end) of a topic in about as many pieces as wanted, of a size; at least one for each partition."""
-    ranges = [(p, first, after) for p, after in end.offsets(topic).items() if (first := begin.offset(topic, p)) < after]
-    most = -(-sum(after - first for _, first, after in ranges) // wanted)
-    pieces = []
-    for partition, first, after in ranges:
-        count = -(-(after - first) // most)
-        edges = [first + (after - first) * number // count for number in range(count + 1)]
-        pieces += [(partition, low, high) for low, high in pairwise(edges)]
-    return pieces

@@ -21,11 +21,12 @@ from tideline.cut import Cut
 from tideline.decode import decode_batch
 from tideline.erased import ERASED
 from tideline.source import SourceDefinition
-from tideline.spark.kafka import collect_pieces
+from tideline.spark.kafka import LogRange, collect_pieces
 from tideline.spark.piece_files import TOLD, PieceFile, Telling, piece_files
 from tideline.spark.ranges import MASTER_COLUMNS
-from tideline.spark.worker_folds import FEW, gathered
+from tideline.spark.worker_folds import gathered
 
+FEW = 100_000  # records that are read and written in the driver: to start a job takes as long
 _UNLIKE = frozenset({"_offset", "_hash", "_timestamp", "_key", "_value"})
 """Columns whose values hardly come twice: no dictionary is tried on them, nor on an event's id."""
 
@@ -58,7 +59,8 @@ def kafka_files(
             yield _written(source, chain([first], tables), folder / f"part-{uuid.uuid4()}.snappy.parquet")
 
     few = end.count_since(begin) <= FEW
-    told = collect_pieces(None if few else spark, bootstrap, source.topic, begin, end, MASTER_COLUMNS, run, TOLD)
+    log = LogRange(bootstrap, source.topic, begin, end)
+    told = collect_pieces(None if few else spark, log, MASTER_COLUMNS, run, TOLD)
     return piece_files(told, folder)
 
 

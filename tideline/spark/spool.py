@@ -17,7 +17,7 @@ from tideline.collect import Tables
 from tideline.cut import Cut
 from tideline.duplicates import Offsets
 from tideline.fold_plan import FoldPlan
-from tideline.spark.kafka import collect_pieces, decoding, read_columns
+from tideline.spark.kafka import LogRange, collect_pieces, decoding, read_columns
 from tideline.spark.piece_files import TOLD, PieceFile, Telling, piece_files
 from tideline.spark.worker_folds import folds, results
 
@@ -38,7 +38,8 @@ def spool(spark: SparkSession, bootstrap: str, plan: FoldPlan, begin: Cut, end: 
                     telling.add(pa.Table.from_batches([batch]))
             yield telling.told(path)
 
-    told = collect_pieces(spark, bootstrap, source.topic, begin, end, read_columns(source, keep), run, TOLD)
+    log = LogRange(bootstrap, source.topic, begin, end)
+    told = collect_pieces(spark, log, read_columns(source, keep), run, TOLD)
     return piece_files(told, folder)
 
 
