@@ -6,6 +6,7 @@ import datetime as dt
 import difflib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -88,7 +89,7 @@ class Query:
             target[slot] = value
         return cls(view, key, **options)
 
-    @property
+    @cached_property
     def shape(self) -> Hashable:
         """Equal for queries that differ in the values of their keys, and in what they wait for, alone.
 
