@@ -106,7 +106,7 @@ def _folder(folder: Path) -> int:
 
 def figures(runs: Runs) -> list[Figure]:
     """Seconds, MB, bytes."""
-    found = [Figure(PART, "up is ready", "s", runs.values(PART, "up", "seconds"), None, 25)]
+    found = [Figure(PART, "up is ready", "s", runs.values(PART, "up", "seconds"), 25)]
     for state in ("rest", "load"):
         each = [line[state] for line in runs.of(PART, "up")]
         names = sorted({name for sizes in each for name in sizes})
