@@ -11,6 +11,11 @@ from tideline.source import RETRACT, SourceDefinition
 _BYTES = 16
 
 
+def identified_by(source: SourceDefinition) -> list[str]:
+    """The columns that say which event a row is."""
+    return [name for name in (source.event_id, source.operation) if name]
+
+
 def identified(source: SourceDefinition, events: pa.Table) -> pa.Table:
     """`_partition`, `_offset` and the 16-byte `id` of events."""
     ids = [None, pa.py_buffer(identities(source, events))]

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tideline.decode import decode_batches
-from tideline.identity import identified
+from tideline.identity import identified, identified_by
 from tideline.runtime.collector import collect_seldom_here
 from tideline.source import RETRACT, SourceDefinition
 from tideline.spark.columns import quoted
@@ -77,8 +77,8 @@ def event_ids(events: DataFrame, source: SourceDefinition) -> DataFrame:
             table = identified(source, pa.Table.from_batches([batch]))
             yield from table.set_column(2, "id", table["id"].cast(pa.binary())).to_batches()
 
-    named = [name for name in (source.event_id, source.operation) if name]
-    alive = events.where("_reason is null").select("_partition", "_offset", *map(quoted, named))
+    columns = map(quoted, identified_by(source))
+    alive = events.where("_reason is null").select("_partition", "_offset", *columns)
     return alive.mapInArrow(run, "_partition int, _offset bigint, id binary")
 
 

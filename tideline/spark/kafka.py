@@ -141,7 +141,8 @@ def collect_pieces(
 ) -> pa.Table:
     """What `then` makes of each piece of a range; without a session in two threads of this process.
 
-    What takes long of it, Kafka's client, JSON and Parquet, holds no other thread up. Raises KafkaFault then.
+    JSON and Parquet hold no other thread up; Python's own part does: so many records are better read by tasks. Raises
+    KafkaFault then.
     """
     if spark is not None:
         return _read(spark, log, columns, then, from_arrow_schema(schema)).toArrow()

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from tideline.cut import Cut
 from tideline.decode import decoded_from
 from tideline.held import read_held
+from tideline.identity import identified_by
 from tideline.source import SourceDefinition
 from tideline.spark.events import RECORD_TYPES, decode, event_ids
 from tideline.spark.kafka import kafka_events
@@ -83,8 +84,8 @@ def known_ids(
             known = decode(slim, source, ["_partition", "_offset"])
         frames.append(event_ids(known, source))
     if not middle.advance(begin).reaches(topic, end):
-        start, named = middle.advance(begin), [name for name in (source.event_id, source.operation) if name]
-        events = kafka_events(spark, bootstrap, source, start, end, ["_partition", "_offset"], named)
+        places, columns = ["_partition", "_offset"], identified_by(source)
+        events = kafka_events(spark, bootstrap, source, middle.advance(begin), end, places, columns)
         frames.append(event_ids(events, source))
     if not frames:
         empty = ", ".join(f"{name} {RECORD_TYPES[name]}" for name in ("_partition", "_offset"))
