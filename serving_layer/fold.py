@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from serving_layer.plan import Plan
-from tideline.keys import encode_key, key_range
+from tideline.keys import encode_key, encode_keys, key_range
 from tideline.merge import MergedView
 from tideline.stores.base import Item, Snapshot
 from tideline.walk import Block
 
 States = Sequence[Any]
 T = TypeVar("T")
-Merge = Callable[[States, States], list[Any]]
+MergeAll = Callable[[Sequence[States]], States]
 Side = Sequence[States | None]
 
 
@@ -46,29 +45,37 @@ class Groups:
         return Groups(those(self.keys), those(self.windows), those(self.merged), those(self.batch), those(self.speed))
 
 
-class _Pile:
-    """States to be merged, equals with equals: a large map or sketch is copied log n times, not n times."""
+class _Pile(list[States]):
+    """States of one group that are not merged yet; `more` holds what each of `MOST` were merged to.
 
-    __slots__ = ("_levels",)
+    So a large map or sketch is copied log n times, and no more than `MOST` states of a size wait at once.
+    """
+
+    __slots__ = ("more",)
+    MOST = 256
 
     def __init__(self) -> None:
-        self._levels: list[States | None] = []
+        self.more: _Pile | None = None
 
-    def add(self, states: States, merge: Merge) -> None:
-        for level, waiting in enumerate(self._levels):
-            if waiting is None:
-                self._levels[level] = states
-                return
-            states = merge(waiting, states)
-            self._levels[level] = None
-        self._levels.append(states)
+    def settle(self, merge: MergeAll) -> None:
+        """Merges what waits, which has become many."""
+        if self.more is None:
+            self.more = _Pile()
+        self.more.append(merge(self))
+        self.clear()
+        if len(self.more) == self.MOST:
+            self.more.settle(merge)
 
-    def total(self, merge: Merge) -> States | None:
-        total: States | None = None
-        for waiting in self._levels:
-            if waiting is not None:
-                total = waiting if total is None else merge(waiting, total)
-        return total
+    def total(self, merge: MergeAll) -> States:
+        """All that was put here, merged."""
+        if self.more is None:
+            return self[0] if len(self) == 1 else merge(self)
+        settled = self.more.total(merge)
+        return merge([settled, *self]) if self else settled
+
+
+_Piles = dict[tuple[bytes, "int | None"], _Pile]
+"""The piles of one side, or of both together, by encoded group key and window."""
 
 
 def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Groups:
@@ -155,52 +162,59 @@ def _as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
 
 def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:
     """Stored rows are merged into those of their group and window."""
-    measures = list(plan.view.measures.values())
-    merges = [measures[slot].merge for slot in plan.slots]
+    measures = [list(plan.view.measures.values())[slot] for slot in plan.slots]
 
-    def merge(left: States, right: States) -> list[Any]:
-        return [one(a, b) for one, a, b in zip(merges, left, right, strict=True)]
+    def merge(rows: Sequence[States]) -> States:
+        return [measure.merge_all(states) for measure, states in zip(measures, zip(*rows, strict=True), strict=True)]
 
     types = [plan.view.key[index].type for index in plan.group]
-    piles: dict[tuple[bytes, int | None], _Piles] = {}
-    for row in chain.from_iterable(block.rows() for block in blocks):
-        key = tuple(row.key[index] for index in plan.group)
-        name = encode_key(types, key)
-        for window in plan.windows.of(row.bucket):
-            found = piles.get((name, window))
-            if found is None:
-                found = piles[name, window] = _Piles(key)
-            if not plan.parts:
-                found.whole.add(_pick(row.merged, plan.slots), merge)
-                continue
-            for pile, states in ((found.batch, row.batch), (found.speed, row.speed)):
-                if states is not None:
-                    pile.add(_pick(states, plan.slots), merge)
-    ordered = sorted(piles.items(), key=lambda item: (item[0][0], item[0][1] or 0))
-    totals = [(group.key, window, *_totals(group, merge)) for (_, window), group in ordered]
+    keys: dict[bytes, tuple[Any, ...]] = {}
+    sides: list[_Piles] = [{}, {}] if plan.parts else [{}]
+    for block in blocks:
+        grouped = [tuple(key[index] for index in plan.group) for key in block.keys]
+        names = encode_keys(types, grouped, [None] * len(block))
+        keys.update(zip(names, grouped, strict=True))
+        of = {bucket: plan.windows.of(bucket) for bucket in set(block.buckets)}
+        windows = [of[bucket] for bucket in block.buckets]
+        for side, rows in zip(sides, (block.batch, block.speed) if plan.parts else (block.merged,), strict=True):
+            _pile_up(side, names, windows, _picked(rows, plan.slots), merge)
+    totals = [{group: pile.total(merge) for group, pile in side.items()} for side in sides]
+    whole, *_ = totals
+    if plan.parts:
+        batch, speed = totals
+        whole = {**batch, **speed, **{group: merge([batch[group], speed[group]]) for group in batch.keys() & speed}}
     if plan.rows_at is not None:
         place = plan.slots.index(plan.rows_at)
-        totals = [total for total in totals if total[2][place] > 0]
-    return Groups(*(list(column) for column in zip(*totals, strict=True))) if totals else Groups((), (), ())
+        whole = {group: states for group, states in whole.items() if states[place] > 0}
+    groups = sorted(whole)
+    return Groups(
+        [keys[name] for name, _ in groups],
+        [window for _, window in groups],
+        [whole[group] for group in groups],
+        *([side.get(group) for group in groups] for side in totals if plan.parts),
+    )
 
 
-@dataclass(slots=True)
-class _Piles:
-    """The states of one group: of each side where the plan asks for the parts, else of both together."""
+def _pile_up(
+    piles: _Piles,
+    names: Sequence[bytes],
+    windows: Sequence[Sequence[int | None]],
+    rows: Sequence[States | None],
+    merge: MergeAll,
+) -> None:
+    """Puts the states of rows on the piles of their groups, one in each window."""
+    for name, several, states in zip(names, windows, rows, strict=True):
+        if states is None:
+            continue
+        for window in several:
+            group = name, window
+            pile = piles.get(group)
+            if pile is None:
+                pile = piles[group] = _Pile()
+            pile.append(states)
+            if len(pile) == _Pile.MOST:
+                pile.settle(merge)
 
-    key: tuple[Any, ...]
-    whole: _Pile = field(default_factory=_Pile)
-    batch: _Pile = field(default_factory=_Pile)
-    speed: _Pile = field(default_factory=_Pile)
 
-
-def _totals(piles: _Piles, merge: Merge) -> tuple[States, States | None, States | None]:
-    """Both sides together, and each."""
-    batch, speed, whole = piles.batch.total(merge), piles.speed.total(merge), piles.whole.total(merge)
-    if whole is None:
-        whole = speed if batch is None else batch if speed is None else merge(batch, speed)
-    return whole or [], batch, speed
-
-
-def _pick(states: States, slots: Sequence[int]) -> list[Any]:
-    return [states[slot] for slot in slots]
+def _picked(rows: Sequence[States | None], slots: Sequence[int]) -> list[States | None]:
+    return [states and [states[slot] for slot in slots] for states in rows]

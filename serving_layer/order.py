@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from serving_layer.query import bad_value, similar, whole
 from tideline.definition import ViewDefinition
@@ -13,8 +14,9 @@ from tideline.errors import UsageError
 from tideline.measures import CountBy, Measure, Quantiles, quantile_name
 
 TIME_NAMES = ("bucket", "window")
-T = TypeVar("T")
-Lookup = Callable[[T, str, "str | None"], Any]
+_NAN = "NaN"
+Lookup = Callable[[str, "str | None"], Sequence[Any]]
+"""The values of a column, or of a field of its answers, one for each row."""
 
 
 @dataclass(frozen=True)
@@ -113,42 +115,42 @@ def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None
 
 
 def arrange(
-    rows: list[T],
+    count: int,
     order: Sequence[Order],
     limit: int | None,
     limit_by: tuple[tuple[str, ...], int] | None,
-    lookup: Lookup[T],
-) -> list[T]:
-    """The rows in order, cut to the limits; rows that compare equal keep their order."""
+    column: Lookup,
+) -> Sequence[int]:
+    """The places of `count` rows in order, cut to the limits; rows that compare equal keep their order."""
+    places: Sequence[int] = range(count)
     for term in reversed(order):
-        rows = _sorted(rows, term, lookup)
+        places = _sorted(places, column(term.name, term.field), term.descending)
     if limit_by is not None:
-        rows = _first_of_each(rows, *limit_by, lookup)
-    return rows if limit is None else rows[:limit]
+        names, most = limit_by
+        places = _first_of_each(places, [column(name, None) for name in names], most)
+    return places if limit is None else places[:limit]
 
 
-def _sorted(rows: list[T], term: Order, lookup: Lookup[T]) -> list[T]:
-    valued = [(lookup(row, term.name, term.field), row) for row in rows]
-    known = [(_rank(value), row) for value, row in valued if value is not None]
-    known.sort(key=lambda pair: pair[0], reverse=term.descending)
-    return [row for _, row in known] + [row for value, row in valued if value is None]
+def _sorted(places: Sequence[int], values: Sequence[Any], descending: bool) -> list[int]:
+    known = [place for place in places if values[place] is not None]
+    null = [place for place in places if values[place] is None] if len(known) < len(places) else []
+    # NaN comes after every number, as in Spark.
+    ranks = [(1, 0) if _is_nan(value) else (0, value) for value in values] if any(map(_is_nan, values)) else values
+    known.sort(key=ranks.__getitem__, reverse=descending)
+    return known + null
 
 
-def _rank(value: Any) -> tuple[int, Any]:
-    """NaN after every number, as in Spark."""
-    return (1, 0) if isinstance(value, float) and math.isnan(value) else (0, value)
-
-
-def _first_of_each(rows: list[T], names: Sequence[str], count: int, lookup: Lookup[T]) -> list[T]:
-    seen: dict[tuple[Any, ...], int] = {}
+def _first_of_each(places: Sequence[int], columns: Sequence[Sequence[Any]], most: int) -> list[int]:
+    groups = list(zip(*([_NAN if _is_nan(value) else value for value in values] for values in columns), strict=True))
+    seen: Counter[tuple[Any, ...]] = Counter()
     kept = []
-    for row in rows:
-        group = tuple(_hashable(lookup(row, name, None)) for name in names)
-        seen[group] = seen.get(group, 0) + 1
-        if seen[group] <= count:
-            kept.append(row)
+    for place in places:
+        group = groups[place]
+        seen[group] += 1
+        if seen[group] <= most:
+            kept.append(place)
     return kept
 
 
-def _hashable(value: Any) -> Any:
-    return "NaN" if isinstance(value, float) and math.isnan(value) else value
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -52,8 +52,9 @@ class Presenter:
         """
         plan, presented = self.plan, _Presented(self, groups)
         if plan.order or plan.limit_by or (plan.limit is not None and plan.limit < len(groups)):
-            places = list(range(len(groups)))
-            presented = presented.take(arrange(places, plan.order, plan.limit, plan.limit_by, presented.lookup))
+            presented = presented.take(
+                arrange(len(groups), plan.order, plan.limit, plan.limit_by, presented.ordered_by)
+            )
         found = {name: presented.column(name) for name in self.names}
         if plan.parts:
             batch, speed = (
@@ -84,12 +85,15 @@ class _Presented:
         known = {name: [values[place] for place in places] for name, values in self._known.items()}
         return _Presented(self._presenter, self.groups.take(places), known)
 
-    def lookup(self, place: int, name: str, field: str | None) -> Any:
-        """What the group at a place is ordered by: wire values of keys and windows, else answers."""
+    def ordered_by(self, name: str, field: str | None) -> Sequence[Any]:
+        """What groups are ordered by: wire values of keys and windows, else answers."""
         if name in self._presenter.keys:
-            return self.groups.keys[place][self._presenter.keys[name]]
-        value = self.column(name)[place]
-        return value.get(field) if field is not None and isinstance(value, Mapping) else value
+            place = self._presenter.keys[name]
+            return [key[place] for key in self.groups.keys]
+        values = self.column(name)
+        if field is None:
+            return values
+        return [value.get(field) if isinstance(value, Mapping) else value for value in values]
 
     def column(self, name: str) -> Sequence[Any]:
         """A column of all groups."""

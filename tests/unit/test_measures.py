@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -144,6 +145,20 @@ def test_folding_all_is_merging_the_folds_of_parts(measure: Measure, kind: str) 
     def law(rows: list[Row], cut: int) -> None:
         parts = measure.merge(fold(measure, rows[:cut]), fold(measure, rows[cut:]))
         assert close(measure, parts, fold(measure, rows), rows)
+
+    law()
+
+
+@every_measure
+def test_merging_all_is_merging_one_by_one(measure: Measure, kind: str) -> None:
+    @EXAMPLES
+    @given(rows_of(kind), st.sampled_from([1, 2, 5]))
+    def law(rows: list[Row], size: int) -> None:
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        states = [measure.zero(), *(fold(measure, part) for part in parts)]
+        before = repr(states)
+        assert close(measure, measure.merge_all(states), reduce(measure.merge, states), rows)
+        assert repr(states) == before
 
     law()
 

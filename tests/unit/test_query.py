@@ -23,6 +23,7 @@ from serving_case import (
 )
 
 import tideline
+from serving_layer.fold import _Pile
 from serving_layer.query import Query
 from serving_layer.reader import NotReadyError, Reader
 from serving_layer.windows import Windows
@@ -123,6 +124,27 @@ def test_no_keys_merge_all(reader: Reader, installation: Installation, nothing: 
     rows = reader.view("revenue").get(group_by=nothing, window="all").rows
     assert len(rows) == 1
     same(rows[0], naive(installation.events))
+
+
+def test_states_that_wait_for_others_are_merged_in_between(
+    reader: Reader, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Pile, "MOST", 3)
+    rows = reader.view("revenue").get(group_by="country", window="2d", slide="1d").rows
+    for row in rows:
+        start, inside = row["window"], dt.timedelta(days=2)
+        same(
+            row,
+            naive(
+                e for e in installation.events if e.country == row["country"] and start <= moment(e.at) < start + inside
+            ),
+        )
+    parts = reader.view("revenue").get(group_by=[], window="all", parts=True).rows
+    (only,) = parts
+    same(only, naive(installation.events))
+    batch, speed = only["parts"]["batch"], only["parts"]["speed"]
+    assert batch["lines"] + speed["lines"] == only["lines"]
+    assert batch["lines"] > 0 < speed["lines"]
 
 
 @pytest.mark.parametrize(("window", "slide"), [("3h", "1h"), ("6h", "2h"), ("3h", "2h")])

@@ -159,6 +159,13 @@ class Measure(ABC):
     def merge(self, left: State, right: State) -> State:
         """The state of both sets of rows; neither input is changed."""
 
+    def merge_all(self, states: Sequence[State]) -> State:
+        """The merge of one state or more: equals with equals, so a large one is copied log n times, not n times."""
+        while len(states) > 1:
+            pairs = [self.merge(left, right) for left, right in zip(states[::2], states[1::2], strict=False)]
+            states = [*pairs, states[-1]] if len(states) % 2 else pairs
+        return states[0]
+
     @abstractmethod
     def present(self, state: State) -> Any:
         """The answer that people read."""

@@ -38,6 +38,9 @@ class Count(Measure):
     def merge(self, left: int, right: int) -> int:
         return left + right
 
+    def merge_all(self, states: Sequence[int]) -> int:
+        return sum(states)
+
     def present(self, state: int) -> int:
         return state
 

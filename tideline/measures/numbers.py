@@ -68,6 +68,9 @@ class Total(Measure):
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
         return [left[0] + right[0], left[1] + right[1]]
 
+    def merge_all(self, states: Sequence[Sequence[Any]]) -> list[Any]:
+        return [sum(count for count, _ in states), sum(total for _, total in states)]
+
     @property
     def bound(self) -> Mapping[str, Any]:
         return _SUM_BOUND if self.resolved.is_floating else EXACT
