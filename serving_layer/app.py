@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -60,6 +61,16 @@ def create_app(reader: Reader) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _fault)
 
+    async def rows(view: str, request: Request) -> Response:
+        params = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        formats = [value for name, value in params if name == "format"]
+        form = check_format(formats[-1] if formats else "json")
+        query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
+        return await _answered(reader, [query], lambda: rows_response(reader.query(query), form))
+
+    # First, as routes are tried in turn and this one is asked most.
+    app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
+
     @app.get("/v1/views")
     def views() -> Response:
         return json_response({"views": reader.describe_all()})
@@ -67,15 +78,6 @@ def create_app(reader: Reader) -> FastAPI:
     @app.get("/v1/views/{view}")
     def view(view: str) -> Response:
         return json_response(reader.describe(view))
-
-    async def rows(view: str, request: Request) -> Response:
-        params = request.query_params.multi_items()
-        formats = [value for name, value in params if name == "format"]
-        form = check_format(formats[-1] if formats else "json")
-        query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        return await _answered(reader, [query], lambda: rows_response(reader.query(query), form))
-
-    app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
 
     @app.post("/v1/query")
     async def query(body: Annotated[Any, Body()]) -> Response:

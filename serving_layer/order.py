@@ -141,7 +141,8 @@ def _sorted(places: Sequence[int], values: Sequence[Any], descending: bool) -> l
 
 
 def _first_of_each(places: Sequence[int], columns: Sequence[Sequence[Any]], most: int) -> list[int]:
-    groups = list(zip(*([_NAN if _is_nan(value) else value for value in values] for values in columns), strict=True))
+    comparable = [[_NAN if _is_nan(value) else value for value in values] for values in columns]
+    groups = list(zip(*comparable, strict=True)) or [()] * len(places)  # of no columns all rows are one group
     seen: Counter[tuple[Any, ...]] = Counter()
     kept = []
     for place in places:

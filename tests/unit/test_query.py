@@ -230,6 +230,10 @@ def test_limit_by_is_the_top_of_each_group(reader: Reader) -> None:
     for country in {row["country"] for row in every}:
         best = sorted((row["revenue"] for row in every if row["country"] == country), reverse=True)[:2]
         assert [row["revenue"] for row in top if row["country"] == country] == best
+    assert (
+        reader.view("revenue").get(window="all", order="-revenue", limit_by=":2").rows
+        == sorted(every, key=lambda row: row["revenue"], reverse=True)[:2]
+    )
     both = reader.view("revenue").get(window="1d", order="-lines", limit_by="country,window:1").rows
     places = [(row["country"], row["window"]) for row in both]
     assert len(places) == len(set(places)) == len({(e.country, bucket(e, DAY)) for e in make_events(600)})
