@@ -65,6 +65,11 @@ class Contestant:
         self._reply(120)
 
     @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
     def spent(self) -> float:
         """Processor seconds so far."""
         return session_seconds(self._process.pid)

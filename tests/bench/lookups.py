@@ -53,14 +53,15 @@ by_product = View("by_product", source=sales, key="product", measures={{"lines":
 
 
 @contextlib.contextmanager
-def _serving(home: Home) -> Iterator[str]:
+def serving(home: Home) -> Iterator[tuple[str, int]]:
+    """Where the API of a home answers, with a bare route more; and its process."""
     port = free_port("127.0.0.1")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
     command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port)]
     process = subprocess.Popen(command, env=environment)
     try:
         wait(lambda: port_answers("127.0.0.1", port), "the API answers", 60)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -69,7 +70,7 @@ def _serving(home: Home) -> Iterator[str]:
 Asked = list[tuple[str, str]]
 
 
-def _asked(keys: int) -> dict[str, Asked]:
+def asked_of(keys: int) -> dict[str, Asked]:
     """Requests by kind, as paths and bodies; ids are those of `Sales(8)`."""
     dice = random.Random(1)
     drawn = [f"8-{dice.randrange(keys)}" for _ in range(2_000)]
@@ -129,7 +130,7 @@ def run(runs: Runs, rounds: int, seconds: float, keys: tuple[int, ...] = KEYS) -
             for count in keys:
                 sent.more(stack.bootstrap, count)
                 settled(home, stack.bootstrap)
-                with _serving(home) as url, _feast(runs, count) as feast:
+                with serving(home) as (url, _), _feast(runs, count) as feast:
                     _measure(runs, client, home, {"": url, "feast": feast}, count, rounds, seconds, sent)
             sender.ask(60, do="stop")
 
@@ -171,7 +172,7 @@ def _measure(
     sent: _Sent,
 ) -> None:
     """`urls` by contestant, our own without a name; None for one that is not there."""
-    asked = {kind: found for kind, found in _asked(count).items() if urls["feast"] or kind != "feast"}
+    asked = {kind: found for kind, found in asked_of(count).items() if urls["feast"] or kind != "feast"}
     if count != KEYS[0]:
         asked = {kind: asked[kind] for kind in ("bare", "one key")}
     where = {kind: urls["feast" if kind == "feast" else ""] for kind in asked}
