@@ -29,6 +29,7 @@ from tideline.definition import ViewDefinition
 from tideline.fold_plan import FoldPlan
 from tideline.ledger import Ledger
 from tideline.plans import Folded, Planner, SourcePlan
+from tideline.runtime.scratch import own_scratch
 from tideline.runtime.topics import log_bounds, topic_ids
 from tideline.source import SourceDefinition
 from tideline.spark.events import plain_headers
@@ -84,7 +85,7 @@ class SparkFolder:
         return repeats
 
     def folded(self, ledger: Ledger, start: Cut, stop: Cut, views: Collection[str]) -> Parts:
-        """Every plan of these views with its fold."""
+        """Every plan of these views with its fold. Raises KafkaFault also where workers met it."""
         cached: list[DataFrame] = []
         try:
             plans = self._planner.plan(ledger, views)
@@ -92,10 +93,11 @@ class SparkFolder:
             folds = [self._compiled(plan) for plan in plans]
             small = self._read_small(folds, start, stop)
             repeats = [self._recent.find(plan.source, ledger) for plan in plans]
-            return [
-                (plan, self._fold(fold, small[plan.source.topic], start, stop, found, cached))
-                for plan, fold, found in zip(plans, folds, repeats, strict=True)
-            ]
+            with table_faults(self.scratch):
+                return [
+                    (plan, self._fold(fold, small[plan.source.topic], start, stop, found, cached))
+                    for plan, fold, found in zip(plans, folds, repeats, strict=True)
+                ]
         finally:
             for frame in cached:
                 frame.unpersist()
@@ -137,7 +139,8 @@ class SparkFolder:
     def _plain_folds(self, plan: FoldPlan, start: Cut, stop: Cut, repeats: Repeats | None) -> list[Tables] | None:
         if repeats is None:
             return kafka_folds(self.spark, self.bootstrap, plan, start, stop)
-        with TemporaryDirectory(prefix="spool-", dir=self.scratch) as folder:
+        parent = own_scratch(self.scratch, "speed")
+        with TemporaryDirectory(prefix="spool-", dir=parent, ignore_cleanup_errors=True) as folder:
             files = spool(self.spark, self.bootstrap, plan, start, stop, Path(folder))
             return spool_folds(self.spark, plan, files, dict(repeats.find(ids_of(files))))
 

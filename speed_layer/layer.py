@@ -69,10 +69,11 @@ class Ready:
     """A micro-batch that is folded and not committed.
 
     [begin, end) is what was asked for, [start, stop) the part of it that was not in the store at this ledger; `began`
-    is when the reading of it began.
+    is when the reading of it began, `token` the fence that it was read under.
     """
 
     began: float
+    token: int
     begin: Cut
     end: Cut
     ledger: Ledger
@@ -145,7 +146,7 @@ class SpeedLayer:
             except Exception as error:  # noqa: BLE001 - raised again where it is not a view's
                 self._blame(error, ledger, start, stop)
             else:
-                return Ready(began, begin, end, ledger, start, stop, folded)
+                return Ready(began, self._token, begin, end, ledger, start, stop, folded)
         raise _unstable()
 
     def commit(self, ready: Ready, merged: Callable[[Ledger], object] = lambda _: None) -> None:
@@ -153,7 +154,7 @@ class SpeedLayer:
 
         Tells `merged` the ledger after it once the states are merged, and only to be written: the next fold may begin
         then. Where that writing fails the layer has to `start` again. Raises FenceError where another speed layer took
-        over, DefinitionSetError.
+        over, or this one has started again since; DefinitionSetError.
         """
         for _ in range(_RETRIES):
             try:
@@ -168,7 +169,7 @@ class SpeedLayer:
                 reach("speed.done")
                 self.on_commit(Committed(ready.start, ready.stop, states, time.monotonic() - ready.began))
                 return
-            ready = replace(self.fold(ready.begin, ready.end), began=ready.began)
+            ready = replace(self.fold(ready.begin, ready.end), began=ready.began, token=ready.token)
         raise _unstable()
 
     def _commit(self, ready: Ready, merged: Callable[[Ledger], object]) -> int:
@@ -176,7 +177,7 @@ class SpeedLayer:
         counts: Log = {plan.source.topic: part.log for plan, part in folded if plan.current}
         rejects = {view: n for _, part in folded for view, n in part.rejects.items()}
         with self.store.write() as txn:
-            after = txn.ledger.commit(self._token, ready.start, ready.stop, definitions, counts, rejects)
+            after = txn.ledger.commit(ready.token, ready.start, ready.stop, definitions, counts, rejects)
             written = _merge(txn, after.open, folded)
             txn.put_ledger(after)
             self.folder.committed()

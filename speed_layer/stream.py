@@ -62,6 +62,13 @@ def offsets_json(cut: Cut, partitions: Mapping[str, Sequence[int]]) -> str:
     return json.dumps({topic: {str(p): cut.offset(topic, p) for p in ids} for topic, ids in partitions.items()})
 
 
+def _done() -> Future[Any]:
+    """Of nothing that was to be done."""
+    future: Future[Any] = Future()
+    future.set_result(None)
+    return future
+
+
 class SpeedQuery:
     """Runs the query until it is told to stop. Its checkpoint is thrown away: the ledger knows the cut.
 
@@ -81,8 +88,8 @@ class SpeedQuery:
         self._cycle = threading.Lock()
         self._ending = False
         self._commits = ThreadPoolExecutor(1, "commit")
-        self._commit: Future[None] = Future()
-        self._merged: Future[Ledger | None] = Future()
+        self._commit: Future[None] = _done()
+        self._merged: Future[Ledger | None] = _done()
 
     def run(self, stopping: threading.Event, on_start: Callable[[], None] = lambda: None) -> None:
         """Reads until `stopping` is set. Raises what ended the query otherwise.
@@ -110,7 +117,7 @@ class SpeedQuery:
                     log.warning("waiting for Kafka: %s", fault, extra=self._layer.told())
                     stopping.wait(_AWAY)
         finally:
-            self._commits.shutdown(wait=False)
+            self._commits.shutdown()  # the store is still there
 
     def _topics(self) -> list[str]:
         with self._layer.store.snapshot() as snapshot:
@@ -119,12 +126,11 @@ class SpeedQuery:
     def _run_once(self, checkpoint: Path, stopping: threading.Event, on_start: Callable[[], None]) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
         names = self._topics()
+        wait([self._commit])  # of the run before
         start = self._layer.start()
         offsets = OffsetLog(checkpoint, start)
         self._error, self._ending = None, False
-        self._commit, self._merged = Future(), Future()
-        self._commit.set_result(None)
-        self._merged.set_result(None)
+        self._commit, self._merged = _done(), _done()
 
         def each(_: DataFrame, batch_id: int) -> None:
             with self._cycle:
@@ -136,7 +142,8 @@ class SpeedQuery:
                         self._commit.result()
                         known = None
                     ready = self._layer.fold(*offsets.range(batch_id), known)
-                    self._submit(ready)
+                    if not self._ending:
+                        self._submit(ready)
 
         partitions = topic_partitions(self._bootstrap, names)
         options = {

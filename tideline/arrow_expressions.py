@@ -26,6 +26,7 @@ from tideline.arrow_terms import (
     Term,
     arithmetic,
     both,
+    check_together,
     choice,
     compare,
     constant,
@@ -46,6 +47,7 @@ _COMPARE = {
     exp.GT: pc.greater,
     exp.GTE: pc.greater_equal,
 }
+_LOOSE = (*_COMPARE, exp.In, exp.Between, exp.Like, exp.Is, exp.Not)
 _ARITHMETIC = {
     exp.Add: (pc.add_checked, sum_type),
     exp.Sub: (pc.subtract_checked, sum_type),
@@ -90,7 +92,7 @@ class Compiler:
         if options:
             raise NotPlain(f"{kind.__name__} with {sorted(options)}")
         if kind in _COMPARE:
-            return compare(_COMPARE[kind], self._term(node.this), self._term(node.expression))
+            return compare(_COMPARE[kind], self._operand(node.this), self._operand(node.expression))
         if kind in _ARITHMETIC:
             return arithmetic(*_ARITHMETIC[kind], self._term(node.this), self._term(node.expression))
         if kind in FUNCTIONS:
@@ -104,6 +106,13 @@ class Compiler:
             raise NotPlain(kind.__name__)
         found: Term = method(node)
         return found
+
+    def _operand(self, node: Any) -> Term:
+        """A side of a comparison. Raises NotPlain where brackets would have to say what is compared with what: Spark
+        reads comparisons from left to right, and what stands before `in`, `like` or `between` whole."""
+        if isinstance(node, _LOOSE):
+            raise NotPlain(f"comparing with {type(node).__name__}, without brackets")
+        return self._term(node)
 
     def _column(self, node: Any) -> Term:
         column = self._columns.get(node.this.name.lower())
@@ -143,6 +152,8 @@ class Compiler:
             number = -Decimal(inner.literal) or Decimal(inner.literal)  # there is no -0
             if inner.typed.is_decimal:
                 return constant(inner.typed, number, str(number))
+            if not -(2**63) <= number < 2**63 or (inner.typed == INT and number == 2**31):
+                raise NotPlain(f"the number {number}")
             least = number == -(2**31) and isinstance(node.this, exp.Literal)  # the one int whose digits are a bigint's
             return constant(INT if least else inner.typed, int(number), str(number))
         if inner.typed not in (INT, BIGINT, DOUBLE):
@@ -172,15 +183,16 @@ class Compiler:
     def _in(self, node: Any) -> Term:
         if not node.expressions:
             raise NotPlain("in, without a list")
-        this = self._term(node.this)
-        found = [compare(pc.equal, this, self._term(item)) for item in node.expressions]
+        this, *items = terms = [self._operand(one) for one in (node.this, *node.expressions)]
+        check_together(terms)
+        found = [compare(pc.equal, this, item) for item in items]
         whole = found[0]
         for one in found[1:]:
             whole = both(pc.or_kleene, whole, one)
         return whole
 
     def _between(self, node: Any) -> Term:
-        this, low, high = (self._term(node.args[name]) for name in ("this", "low", "high"))
+        this, low, high = (self._operand(node.args[name]) for name in ("this", "low", "high"))
         return both(pc.and_kleene, compare(pc.greater_equal, this, low), compare(pc.less_equal, this, high))
 
     def _if(self, node: Any) -> Term:
@@ -228,7 +240,7 @@ class Compiler:
     def _like(self, node: Any) -> Term:
         if not node.expression.is_string:
             raise NotPlain("like with a pattern that is no literal")
-        found = like(self._term(node.this), node.expression.name)
+        found = like(self._operand(node.this), node.expression.name)
         return found.then(BOOLEAN, pc.invert) if node.args.get("negate") else found
 
     def _bracket(self, node: Any) -> Term:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -104,6 +104,18 @@ def alike(left: Term, right: Term) -> tuple[Term, Term]:
         kind = pa.decimal128(whole + scale, scale)
         return left.then(left.typed, lambda v: v.cast(kind)), right.then(right.typed, lambda v: v.cast(kind))
     raise NotPlain(f"comparing {kinds}")
+
+
+def check_together(terms: Sequence[Term]) -> None:
+    """Raises NotPlain where Spark brings several terms into one type in which two of them may become equal."""
+    kinds = {term.typed for term in terms}
+    if DOUBLE in kinds and any(kind == BIGINT or kind.is_decimal for kind in kinds):
+        raise NotPlain(f"one type for {kinds}")
+    if any(kind.is_decimal for kind in kinds):
+        decimals = [as_decimal(term).typed for term in terms]
+        digits = max(kind.precision - kind.scale for kind in decimals) + max(kind.scale for kind in decimals)
+        if digits > _LONG_DECIMAL:
+            raise NotPlain(f"{digits} digits")
 
 
 def as_decimal(term: Term) -> Term:

@@ -16,6 +16,7 @@ The others go to the reference decoder in `tideline/decode_record.py`, and so do
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ _FEWEST = 8  # records; fewer are read one by one as fast
 _PIECES = 16  # into which a block is cut where Arrow gave up
 _SAMPLE = 16  # records, in which fields are looked for that the schema does not name
 _MOST_FIELDS = 100
+_BETWEEN = re.compile("[,:]")
+"""One of these lies between two texts, so that a name without them, in quotes, is no such place."""
 _TEXTS = frozenset({"string", "timestamp", "date", "binary"})
 _UNNAMED: Mapping[type, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.float64(), Number: pa.float64()}
 Mask = npt.NDArray[np.bool_]
@@ -78,6 +81,8 @@ def _decode(schema: Sequence[Column], values: pa.Array) -> Block | None:
         if table is None:
             return None
         right = _room_for_no_more(lines, table) & _without_exponents(schema, lines)
+        for name in table.column_names[len(schema) :]:
+            right &= _not_infinite(table[name].chunk(0))
         columns = []
         for column in schema:
             array, fits = _fitting(column, table[column.name].chunk(0))
@@ -162,9 +167,18 @@ def _unnamed(lines: pa.Array, named: Mapping[str, Any]) -> dict[str, pa.DataType
         except Dead:
             continue
         for name, value in fields.items():
-            if name not in named and type(value) in _UNNAMED and len(found) < _MOST_FIELDS:
+            plain = name not in named and not _BETWEEN.search(name)
+            if plain and type(value) in _UNNAMED and len(found) < _MOST_FIELDS:
                 found.setdefault(name, _UNNAMED[type(value)])
     return found
+
+
+def _not_infinite(array: pa.Array) -> Mask:
+    """Where a number that nobody asked for is one: Arrow takes NaN and Infinity too, which are no JSON."""
+    if not pa.types.is_floating(array.type):
+        return np.ones(len(array), np.bool_)
+    finite: Mask = pc.fill_null(pc.is_finite(array), True).to_numpy(zero_copy_only=False)
+    return finite
 
 
 def _room_for_no_more(lines: pa.Array, table: pa.Table) -> Mask:
@@ -203,7 +217,7 @@ def _without_exponents(schema: Sequence[Column], lines: pa.Array) -> Mask:
     right: Mask = np.ones(len(lines), np.bool_)
     for column in schema:
         if column.type.is_decimal:
-            found = pc.match_substring_regex(lines, f'"{column.name}": *-?[0-9.]*[eE]')
+            found = pc.match_substring_regex(lines, f'"{column.name}" *: *-?[0-9.]*[eE]')
             right &= ~found.to_numpy(zero_copy_only=False)
     return right
 
@@ -245,12 +259,15 @@ def _integers(column: Column, array: pa.Array) -> Fitted:
 
 
 def _floats(column: Column, array: pa.Array) -> Fitted:
-    numbers = pc.add(array, 0.0).cast(arrow_type(column.type), safe=False)
+    kind = arrow_type(column.type)
+    numbers = pc.add(array.cast(kind, safe=False), pa.scalar(0.0, kind))  # a float may become -0.0 as it is cast
     return numbers, pc.is_finite(numbers)
 
 
 def _decimals(column: Column, array: pa.Array) -> Fitted:
     kind, limit = column.type, 10 ** (column.type.precision - column.type.scale)
+    if array.type == arrow_type(kind):  # or a cast would look at nothing
+        array = array.cast(pa.decimal128(38, kind.scale))
     try:
         return array.cast(arrow_type(kind)), None
     except pa.ArrowInvalid:

@@ -30,6 +30,8 @@ _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 _TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[T ]{_CLOCK}(:[0-5][0-9](\.[0-9]{{1,6}})?)?(Z|[+-]{_CLOCK})?"
 _YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _PLAIN_TIME = rf"^{_YEAR}-[0-9]{{2}}-[0-9]{{2}}[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,6}})?Z?$"
+_MOST_DIGITS = 38
+"""Of a decimal; Arrow reads more of them modulo 2 to the power of 128."""
 _NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,3})?")
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _JSON_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
@@ -242,8 +244,9 @@ def _whole_column(kind: ColumnType, values: list[Any]) -> pa.Array | None:
             return pa.array(values, pa.string())
         if kind.is_decimal:
             texts = pa.array([None if v is None else str(v) for v in values] if int in types else values, pa.string())
-            plain = pc.all(pc.match_substring_regex(texts, _plain_decimal(kind))).as_py()
-            return texts.cast(arrow_type(kind)) if plain is not False else None
+            plain = pc.match_substring_regex(texts, _plain_decimal(kind))
+            short = pc.less_equal(pc.binary_length(texts), _MOST_DIGITS + 1)
+            return None if pc.all(pc.and_(plain, short)).as_py() is False else texts.cast(arrow_type(kind))
         if kind.name == "timestamp":
             texts = pa.array(values, pa.string())
             return None if pc.all(plain_times(texts)).as_py() is False else times_of(texts)

@@ -24,7 +24,9 @@ from tideline.runtime.topics import KafkaFault
 
 PATIENCE = 30.0  # seconds without a word from Kafka
 BLOCK = 10_000  # records of a batch
+_BLOCK_BYTES = 64 << 20  # after which a batch is not made longer
 _MOST_AHEAD = 200_000  # records that are held for a later read
+_MOST_BYTES_AHEAD = 128 << 20
 _WAIT = 0.5  # seconds of a poll
 _CONFIG: Mapping[str, Any] = {
     "group.id": "tideline-reader",  # asked for by the client; it neither joins the group nor commits to it
@@ -44,6 +46,8 @@ _CONFIG: Mapping[str, Any] = {
 }
 _PASSING = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT})
 _GONE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
+UNREADABLE = ("\ufffd", None)
+"""What stands for the headers of a record one of whose names is not UTF-8."""
 _MESSAGE: Any = KafkaMessage  # its declared types allow for messages without a place
 Message = Any
 Offsets = Mapping[int, int]
@@ -64,6 +68,7 @@ class KafkaReader:
         self._next = dict(begin)  # what is to be handed over
         self._known = dict(begin)  # what comes from Kafka
         self._held: dict[int, list[Message]] = {partition: [] for partition in begin}
+        self._held_bytes = 0
         self._fetched = set(begin)  # the partitions that are not too far ahead
         self._reason = "no record came"
         self._consumer = Consumer({**_CONFIG, "bootstrap.servers": bootstrap, "error_cb": self._note})
@@ -76,21 +81,26 @@ class KafkaReader:
         )
 
     def read(self, end: Offsets, columns: Sequence[str], block: int = BLOCK) -> Iterator[pa.RecordBatch]:
-        """The records up to `end`, with these record columns, in batches of about `block`; in order by partition."""
+        """The records up to `end`, with these record columns, in batches of about `block`, fewer where they are large;
+        in order by partition."""
         for partition in end:
             self._next.pop(partition, None)  # until all of it has been handed over
         found = [message for partition in end for message in self._take_held(partition, end[partition])]
+        size = sum(map(len, found))
         heard = time.monotonic()
         while True:
             lacking = [partition for partition, offset in end.items() if self._known[partition] < offset]
-            if len(found) >= block or (found and not lacking):
-                yield record_batch(found, columns)
-                found = []
+            if len(found) >= block or size >= _BLOCK_BYTES or (found and not lacking):
+                for part in _parts(found) if size >= _BLOCK_BYTES else (found,):
+                    yield record_batch(part, columns)
+                found, size = [], 0
             if not lacking:
                 break
             messages = self._consumer.consume(block, 0) or self._consumer.consume(1, _WAIT)
             before = dict(self._known)
-            found += self._within(messages, end)
+            within = self._within(messages, end)
+            found += within
+            size += sum(map(len, within))
             if self._known != before:  # an error alone is no word of the log
                 heard = time.monotonic()
             elif time.monotonic() - heard > self._patience:
@@ -102,6 +112,7 @@ class KafkaReader:
         held = self._held[partition]
         count = sum(message.offset() < end for message in held)
         self._held[partition] = held[count:]
+        self._held_bytes -= sum(map(len, held[:count]))
         return held[:count]
 
     def _within(self, messages: Sequence[Message], end: Offsets) -> Sequence[Message]:
@@ -124,6 +135,7 @@ class KafkaReader:
             return records
         for place in np.flatnonzero(~within).tolist():
             self._held[int(partitions[place])].append(records[place])
+            self._held_bytes += len(records[place])
         return list(compress(records, within.tolist()))
 
     def _hear(self, partition: int, offset: int) -> None:
@@ -158,7 +170,7 @@ class KafkaReader:
 
     def _limit_held(self, end: Offsets) -> None:
         """Fetches no more of partitions that are far ahead of others; a later read cannot go on from here then."""
-        if sum(map(len, self._held.values())) <= _MOST_AHEAD:
+        if sum(map(len, self._held.values())) <= _MOST_AHEAD and self._held_bytes <= _MOST_BYTES_AHEAD:
             return
         ahead = {partition for partition, known in self._known.items() if known >= end.get(partition, 0)}
         leaving = [TopicPartition(self.topic, partition) for partition in ahead & self._fetched]
@@ -166,6 +178,7 @@ class KafkaReader:
             self._consumer.incremental_unassign(leaving)
         self._fetched -= ahead
         self._held.update((partition, []) for partition in ahead)
+        self._held_bytes = sum(len(message) for held in self._held.values() for message in held)
 
     def _note(self, error: KafkaError) -> None:
         self._reason = error.str()
@@ -182,6 +195,16 @@ class KafkaReader:
 
 
 _HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
+
+
+def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """The records in parts of bounded size: Kafka may have packed many large ones into a small answer."""
+    begin, size = 0, 0
+    for place, message in enumerate(messages, 1):
+        size += len(message)
+        if size >= _BLOCK_BYTES or place == len(messages):
+            yield messages[begin:place]
+            begin, size = place, 0
 
 
 def record_batch(messages: Sequence[Message], columns: Sequence[str]) -> pa.RecordBatch:
@@ -252,7 +275,13 @@ def _times(messages: Sequence[Message]) -> pa.Array:
 
 
 def _headers(messages: Sequence[Message]) -> pa.Array:
-    found = list(map(_MESSAGE.headers, messages))
+    found: list[Any] = []
+    rest = iter(messages)
+    while len(found) < len(messages):
+        try:
+            found.extend(map(_MESSAGE.headers, rest))
+        except SystemError:  # and to ask the client for these again would end the process
+            found.append([UNREADABLE])
     if found.count(None) == len(found):
         return pa.ListArray.from_arrays(pa.array(np.zeros(len(found) + 1, np.int32)), pa.array([], _HEADERS.value_type))
     return pa.array([[{"key": key, "value": value} for key, value in headers or ()] for headers in found], _HEADERS)

@@ -21,6 +21,7 @@ MAX_PLAIN = 480
 HASH_SIZE = 16
 _NULL = b"\x00"
 _VALUE = b"\x01"
+_AFTER_VALUE = b"\x02"
 _NO_COLUMNS = b"\x02"
 _LONG = b"\xff"
 
@@ -84,16 +85,17 @@ def key_range(
 ) -> tuple[bytes, bytes | None]:
     """(lower, upper) that enclose the keys which begin with the values of `prefix`.
 
-    With `start` or `stop`, which need a whole key, only its buckets in [start, stop). `upper` is None
+    Of a whole key, its buckets in [start, stop), which without `start` and `stop` are all. `upper` is None
     where nothing ends the range. A prefix that encodes to more than 480 bytes encloses other keys too:
     compare the rows' keys.
     """
     if len(prefix) < len(types):
         data = b"".join(_encoder(kind.name)(value) for kind, value in zip(types, prefix, strict=False))[:MAX_PLAIN]
         return data, _after(data)
+    # A text or bytes that go on with a NUL begin with the same, and have another byte where the bucket's first one is.
     data = encode_key(types, prefix)
-    lower = data if start is None else encode_key(types, prefix, start)
-    upper = _after(data) if stop is None else encode_key(types, prefix, stop)
+    lower = data + _VALUE if start is None else encode_key(types, prefix, start)
+    upper = data + _AFTER_VALUE if stop is None else encode_key(types, prefix, stop)
     return lower, upper
 
 

@@ -18,6 +18,7 @@ import row_expressions
 from cases import make_source, make_views, same_state
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from tideline import (
@@ -198,6 +199,34 @@ def test_expressions_of_all_kinds_are_what_spark_says_or_left_to_it(spark: Spark
     terms.pop("ts")  # before year 1, which Python cannot show
     assert len(terms) > 130
     assert "cast(ln(x) as bigint)" not in terms
+    assert _differences(spark, table, terms) == []
+
+
+WITHOUT_BRACKETS = """
+flag = n < o; n < o = flag; n = o = flag; flag = n in (1, 2); flag = n not in (1, 2); n in (1, 2) = flag;
+flag <> n is null; flag = word like 'a%'; flag = n between 0 and 3; n between 0 and 3 = flag; not flag = flag;
+flag = n < o is null; n + 1 < o * 2; n < 1 or o < 1 and flag; flag = (n < o);
+(flag = flag) in (true); n in (1, 2) in (true); flag = flag in (true, false)
+"""
+TO_ONE_TYPE = """
+big in (9007199254740993, 0D); big in (9007199254740992D, 7L); big in (9007199254740993, 1.5); n in (1, 2.5D);
+n in (1L, 7); price in (1, 1.25, 9.990000); price in (1.25, 0D); -(-2147483648); -(-(-2147483648)); -2147483648 = n;
+-(-9223372036854775808); - -2147483647; big = -(-9223372036854775807)
+"""
+
+
+def test_what_belongs_together_without_brackets_is_what_spark_says(spark: SparkSession) -> None:
+    sqls = [sql.strip() for sql in (WITHOUT_BRACKETS + ";" + TO_ONE_TYPE).split(";") if sql.strip()]
+    table = make_table(3, 60)
+    big = pa.array([2**53, 2**53 + 1, None] * 20, pa.int64())
+    table = table.set_column(table.column_names.index("big"), "big", big)
+    understood = []
+    for sql in sqls:
+        with contextlib.suppress(PySparkException):
+            spark.createDataFrame(table).selectExpr(sql)
+            understood.append(sql)
+    terms = _compiled(understood)
+    assert {"n + 1 < o * 2", "flag = (n < o)", "n in (1L, 7)", "price in (1, 1.25, 9.990000)"} <= terms.keys()
     assert _differences(spark, table, terms) == []
 
 

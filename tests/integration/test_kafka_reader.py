@@ -13,7 +13,7 @@ from installed import wait_for
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from tideline.cut import Cut
-from tideline.kafka_reader import KafkaReader
+from tideline.kafka_reader import UNREADABLE, KafkaReader
 from tideline.runtime.ports import free_port
 from tideline.runtime.topics import KafkaFault, create_topic, log_end_offsets, log_start_offsets
 from tideline.spark.faults import table_faults
@@ -61,6 +61,54 @@ def transaction(kafka: str, topic: str, name: str, commit: bool) -> None:
         producer.abort_transaction()
     producer.close(timeout=5)
     wait_for(lambda: all(end > before[p] + 1 for p, end in ends(kafka, topic).items()), "the marker is written")
+
+
+class RawName(str):
+    """A header's name of any bytes, which a client in another language may send."""
+
+    def encode(self, *_: Any) -> bytes:
+        return b"\xff\xfe"
+
+
+def test_a_record_whose_header_has_no_name_is_read_with_those_around_it(kafka: str, topic: str) -> None:
+    producer = KafkaProducer(bootstrap_servers=kafka)
+    for headers in ([("a", b"1")], [(RawName("x"), b"2"), ("ok", b"3")], None):
+        producer.send(topic, b"{}", headers=headers, partition=0)
+    producer.close(timeout=5)
+    with KafkaReader(kafka, topic, {0: 0}) as reader:
+        table = pa.Table.from_batches(list(reader.read({0: 3}, ["_offset", "_headers", "_value"])))
+    assert table["_offset"].to_pylist() == [0, 1, 2]
+    assert [[tuple(header.values()) for header in found] for found in table["_headers"].to_pylist()] == [
+        [("a", b"1")],
+        [UNREADABLE],
+        [],
+    ]
+
+
+def test_large_records_come_in_batches_that_are_bounded(kafka: str, topic: str) -> None:
+    producer = KafkaProducer(bootstrap_servers=kafka, max_request_size=16 << 20, compression_type="gzip")
+    for number in range(12):
+        producer.send(topic, bytes([number]) * (15 << 20), partition=number % 2)
+        producer.flush(60)
+    producer.close(timeout=5)
+    with KafkaReader(kafka, topic, {0: 0, 1: 0}) as reader:
+        batches = [*reader.read({0: 6, 1: 0}, ["_value"]), *reader.read({0: 6, 1: 6}, ["_value"])]
+    assert max(batch.nbytes for batch in batches) < 100 << 20
+    assert [value.as_py()[0] for batch in batches for value in batch["_value"]] == [
+        0,
+        2,
+        4,
+        6,
+        8,
+        10,
+        1,
+        3,
+        5,
+        7,
+        9,
+        11,
+    ]
+    assert len(batches) >= 4
 
 
 def ends(kafka: str, topic: str) -> dict[int, int]:

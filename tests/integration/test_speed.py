@@ -45,6 +45,19 @@ def applied(installed: Installed) -> Installed:
     return installed
 
 
+def test_what_was_folded_before_the_layer_started_again_is_not_committed(applied: Installed) -> None:
+    applied.send(make_events(30, 3))
+    layer = new_layer(applied)
+    begin = layer.start()
+    ready = layer.fold(begin, applied.log_end)
+    assert layer.start() == begin
+    with pytest.raises(FenceError):
+        layer.commit(ready)
+    assert applied.ledger.committed == begin
+    layer.process(begin, applied.log_end)
+    assert applied.wrong() == []
+
+
 def test_a_commit_that_cannot_be_written_ends_the_query_whatever_was_folded_on_it(
     applied: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,8 @@ TYPES = [
     "decimal(38,0)",
     "decimal(38,38)",
     "decimal(5,5)",
+    "decimal(20,18)",
+    "decimal(36,2)",
     "timestamp",
     "date",
     "binary",
@@ -79,6 +81,13 @@ HOSTILE += [
     f"0.{'1' * 38}",
     f'"{"9" * 38}"',
     f'"{"9" * 39}"',
+    "9" * 36,
+    f"{'9' * 34}.01",
+    "100",
+    f"3.{2**128 - 3 * 10**38}",
+    f'"3.{2**128 - 3 * 10**38}"',
+    f'"00003.{2**128 - 3 * 10**38}"',
+    f"3.4{5 * 10**36 + 2**128 - 34 * 10**37}",
 ]
 
 RECORDS: list[bytes | None] = [
@@ -194,6 +203,12 @@ def test_both_decoders_agree_on_hostile_records(kind: str) -> None:
     definition = source(kind)
     for value in RECORDS:
         assert layers(definition, [value]) == oracle(definition, [value]), (value or b"")[:60]
+
+
+def test_a_float_that_underflows_has_no_sign() -> None:
+    for values in ([b'{"v":-1e-50}'], [b'{"v":-1e-50}'] * 20):
+        columns, _ = decoded(source("float"), values)
+        assert repr(columns[0].to_pylist()) == repr([0.0] * len(values))
 
 
 def test_a_broken_record_is_judged_in_linear_time() -> None:

@@ -80,6 +80,8 @@ def test_each_type_is_taken(kind: str) -> None:
         b'{"n":2147483648}',
         b'{"price":100000000}',
         b'{"price":"1"}',
+        b'{"price" :1e-999}',
+        b'{"price":  1e0}',
         b'{"at":"0000-01-01T00:00:00Z"}',
         b'{"at":"2020-01-01T00:00:00+01:00"}',
         b'{"at":"2020-01-01"}',
@@ -137,6 +139,31 @@ def test_a_field_more_is_seen_where_no_other_record_has_it(more: bytes) -> None:
     value = PLAIN[:-1] + more + b"}"
     assert taken(*[PLAIN] * 40, value, *[PLAIN] * 40)[40] is False
     assert taken(*[PLAIN] * 40, PLAIN.replace(b"2.50", b'"2.50"'), *[PLAIN] * 40)[40] is False
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"Inf", b"-NaN"])
+def test_what_is_no_number_is_none_in_a_field_that_nobody_asked_for(number: bytes) -> None:
+    plain = PLAIN[:-1] + b',"x":1}'
+    assert (
+        taken(*[plain] * 9, plain.replace(b'"x":1', b'"x":' + number), *[plain] * 9)
+        == [True] * 9 + [False] + [True] * 9
+    )
+
+
+@pytest.mark.parametrize(
+    ("plain", "odd"),
+    [
+        (b'{"id":"a",",":1}', b'{"id":"b",":x":NaN}'),
+        (b'{"id":"a",",":1,", ":2,"k":"b"}', b'{"id":"a",":x":1,"k":"b", ":x":2}'),
+        (b'{"id":"a",":1,":2,"k":"b"}', b'{"id":"a","k":1,":y":1,"k":"b"}'),
+    ],
+)
+def test_names_that_look_like_what_lies_between_texts_hide_nothing(plain: bytes, odd: bytes) -> None:
+    assert not taken(*[plain] * 9, odd)[9]
+
+
+def test_fields_with_dots_and_spaces_in_their_names_are_counted_too() -> None:
+    assert all(taken(*[PLAIN[:-1] + b',"a.b":1,"c d":"x","e-f":true}'] * 9))
 
 
 def test_a_slice_of_plain_records_alone_is_taken() -> None:

@@ -86,6 +86,21 @@ def test_a_prefix_range_holds_the_keys_that_begin_with_it(pair: Any, bucket: int
         assert inside == ([*map(order, left[:size])] == [*map(order, right[:size])])
 
 
+@pytest.mark.parametrize("more", ["a\0", "a\0b", "a\0\0", "aa", "", "a\x01"])
+@pytest.mark.parametrize("bucket", [-(2**62), 0, 2**62])
+def test_the_buckets_of_a_key_are_not_those_of_one_that_goes_on(more: str, bucket: int) -> None:
+    for first in ([], ["x"]):
+        types = [TYPES["string"]] * (len(first) + 1)
+        lower, upper = key_range(types, [*first, "a"])
+        assert upper is not None
+        assert lower <= encode_key(types, [*first, "a"], bucket) < upper
+        assert not lower <= encode_key(types, [*first, more], bucket) < upper
+    types = [TYPES["string"]]
+    lower, upper = key_range(types, ["x" * 478])
+    assert upper is not None
+    assert not lower <= encode_key(types, ["x" * 478 + "\0" + more], bucket) < upper
+
+
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(-50, 50))
 def test_a_time_range_of_one_key_is_half_open(start: int, stop: int, bucket: int) -> None:
     lower, upper = key_range([TYPES["string"]], ["k"], start, stop)

@@ -100,6 +100,16 @@ def test_a_whole_key_and_a_range_is_half_open(reader: Reader, installation: Inst
     check(rows, events, ["bucket"], lambda e: (bucket(e),))
 
 
+@pytest.mark.parametrize("options", [{}, {"start": "2011-12-01"}, {"end": "2011-12-09"}, {"group_by": []}])
+def test_a_key_that_goes_on_with_a_nul_is_another(store: Store, tmp_path: Path, options: dict[str, Any]) -> None:
+    installation = Installation(store)
+    products = ["cup", "cup\0", "cup\0saucer", "cups", "c"]
+    installation.commit([Event(0, at, START, "France", name, 1, 100) for at, name in enumerate(products)])
+    with Reader(tmp_path, store=store) as reader:
+        rows = reader.view("revenue").get(country="France", product="cup", **options).rows
+    assert [row["lines"] for row in rows] == [1]
+
+
 def test_time_text_without_a_zone_is_utc(reader: Reader) -> None:
     view = reader.view("revenue")
     assert (

@@ -159,6 +159,8 @@ def test_the_answer_is_that_of_the_rows_that_are_left(plain: Measure, kind: str)
         assert same(plain, expected(plain, left), measure.present(found), left)
         assert measure.canonical(found) == measure.canonical(state(measure, [(row, 1) for row in left]))
         assert found == measure.merge(speed, batch)
+        merged = measure.merge_all([measure.zero(), *(state_of(measure, row, sign) for row, sign in signed)])
+        assert measure.canonical(merged) == measure.canonical(found)
 
     law()
 

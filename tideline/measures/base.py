@@ -71,6 +71,8 @@ class Measure(ABC):
         super().__init_subclass__(**options)
         if "present" in cls.__dict__ and "present_many" not in cls.__dict__:
             cls.present_many = Measure.present_many  # type: ignore[method-assign]
+        if "merge" in cls.__dict__ and "merge_all" not in cls.__dict__:
+            cls.merge_all = Measure.merge_all  # type: ignore[method-assign]
         cls.plain = of or cls
         if of is not None:
             Measure.twins.setdefault(of.kind, []).append(cls)
