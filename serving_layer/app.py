@@ -16,15 +16,19 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 
 from serving_layer.exposition import MEDIA_TYPE
+from serving_layer.intake import Intake
 from serving_layer.limit import MAX_BODY, BodyLimit
+from serving_layer.negotiate import Headers, chosen_form, is_known
+from serving_layer.openapi import openapi
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.responses import (
-    check_format,
     error_response,
     is_server_fault,
     json_response,
+    not_modified,
     rows_response,
+    tag_of,
     text_response,
 )
 from serving_layer.result import Result
@@ -39,9 +43,12 @@ PATHS = (
     "/v1/views/{view}",
     "/v1/views/{view}/rows",
     "/v1/query",
+    "/v1/sources/{source}/events",
     "/v1/status",
     "/healthz",
+    "/readyz",
     "/metrics",
+    "/openapi.json",
     "/",
 )
 SECURITY = {
@@ -53,8 +60,9 @@ log = logging.getLogger(__name__)
 
 def create_app(reader: Reader) -> FastAPI:
     """The app over a reader, which it does not close."""
-    app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.reader = reader
+    intake = app.state.intake = Intake(reader.home)
     app.add_middleware(BodyLimit)
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -62,11 +70,12 @@ def create_app(reader: Reader) -> FastAPI:
     app.add_exception_handler(Exception, _fault)
 
     async def rows(view: str, request: Request) -> Response:
+        headers = dict(request.scope["headers"])
         params = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         formats = [value for name, value in params if name == "format"]
-        form = check_format(formats[-1] if formats else "json")
+        form = chosen_form(formats[-1] if formats else None, headers)
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        return await _answered(reader, [query], lambda: rows_response(reader.query(query), form))
+        return await _answered(reader, [query], lambda: _rows(reader, query, form, headers))
 
     # First, as routes are tried in turn and this one is asked most.
     app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
@@ -84,6 +93,11 @@ def create_app(reader: Reader) -> FastAPI:
         queries = _queries(body)
         return await _answered(reader, queries, lambda: _results(reader.query_many(queries)))
 
+    @app.post("/v1/sources/{source}/events")
+    async def events(source: str, request: Request) -> Response:
+        body = await request.body()
+        return json_response(await run_in_threadpool(lambda: intake.take(reader.ledger(), source, body)), 202)
+
     @app.get("/v1/status")
     def status() -> Response:
         return json_response(reader.status())
@@ -91,6 +105,15 @@ def create_app(reader: Reader) -> FastAPI:
     @app.get("/healthz")
     def health() -> Response:
         return json_response({"ok": True, "committed": reader.ledger().committed.to_json()})
+
+    @app.get("/readyz")
+    def ready() -> Response:
+        found = reader.readiness()
+        return json_response(found, 200 if found["ready"] else 503)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def description() -> Response:
+        return json_response(openapi())
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -124,6 +147,15 @@ class _Direct(APIRoute):
 async def _answered(reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
     """What `answer` gives, in a thread where it may take long."""
     return answer() if reader.is_quick(queries) else await run_in_threadpool(answer)
+
+
+def _rows(reader: Reader, query: Query, form: str, headers: Headers) -> Response:
+    """The rows of a query; nothing is read where who asks has them."""
+    if b"if-none-match" in headers and not query.waits:
+        tag = tag_of(reader.proof(query), form)
+        if is_known(tag, headers):
+            return not_modified(tag)
+    return rows_response(reader.query(query), form, headers)
 
 
 def _results(results: Sequence[Result]) -> Response:

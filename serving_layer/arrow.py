@@ -28,7 +28,7 @@ def arrow_table(plan: Plan, columns: Columns, proof: dict[str, Any]) -> pa.Table
         if name in keys:
             arrays.append(pa.array(values, arrow_type(keys[name])))
         elif name == plan.time_name:
-            arrays.append(pa.array(values, arrow_type(TIMESTAMP)))
+            arrays.append(pa.array(values, pa.timestamp("us", plan.zone.name) if plan.zone else arrow_type(TIMESTAMP)))
         elif name in plan.view.measures:
             arrays.append(_measure_array(plan.view.measures[name], values))
         else:

@@ -20,6 +20,10 @@ class NotReadyError(OutsideError):
             "after {seconds:g} s the answer reaches {reached}, not {wanted}",
             "ask again later, wait longer (timeout), or see in status whether the speed layer runs",
         ),
+        "KAFKA_UNKNOWN": (
+            "nothing in {home} says where Kafka is, so how old the answer is cannot be told",
+            "leave out max_staleness, or start the speed layer",
+        ),
         "VIEW_NOT_LIVE": (
             "view {view} was applied and is not answerable yet",
             "it goes live when the next batch run has built it: tideline batch",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from serving_layer.paging import Place
 from serving_layer.plan import Plan
 from tideline.keys import encode_key, encode_keys, key_range
 from tideline.merge import MergedView
@@ -78,13 +79,16 @@ _Piles = dict[tuple[bytes, "int | None"], _Pile]
 """The piles of one side, or of both together, by encoded group key and window."""
 
 
-def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Groups:
+def collect(
+    snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]], start: Place | None = None
+) -> Groups:
     """The groups of a plan, in the order of their keys and windows, before its order and limits.
 
     `merged` is the plan's view at the snapshot's ledger, `keys` are the values that its filtered key columns may have.
+    Of what is stored in the order that is asked for, only groups behind `start` are read, and one more than the limit.
     """
     if not plan.is_lookup:
-        blocks = _in_range(snapshot, plan, merged, keys)
+        blocks = _in_range(snapshot, plan, merged, keys, start if plan.reads_in_order else None)
     elif len(keys) == 1:
         row = merged.get(snapshot, keys[0], plan.windows.start)
         blocks = iter(() if row is None else (Block([row.key], [row.bucket], [row.batch], [row.speed], [row.merged]),))
@@ -93,17 +97,23 @@ def collect(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[S
     return _as_stored(blocks, plan) if plan.keeps_rows else _folded(blocks, plan)
 
 
-def _in_range(snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]]) -> Iterator[Block]:
-    """The stored rows that matter: one range of a key, or what is wanted of one prefix, or of all."""
+def _in_range(
+    snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]], behind: Place | None
+) -> Iterator[Block]:
+    """The stored rows that matter: one range of a key, or what is wanted of one prefix, or of all; behind a place."""
     if not keys:
         return iter(())
     types = [column.type for column in plan.view.key]
     prefix, start, end = keys[0][: plan.depth], plan.windows.start, plan.windows.end
-    if len(prefix) == len(types):
-        return merged.scan(snapshot, *key_range(types, prefix, start, end))
-    if start is not None or end is not None:
+    whole = len(prefix) == len(types)
+    lower, upper = key_range(types, prefix, start, end) if whole else key_range(types, prefix)
+    if behind is not None:
+        lower = max(lower, behind.name(plan) + b"\x00")
+    if not whole and (start is not None or end is not None):
         snapshot = _BucketsOnly(snapshot, start, end)
-    blocks = merged.scan(snapshot, *key_range(types, prefix))
+    blocks = merged.scan(snapshot, lower, upper)
+    if whole:
+        return blocks
     return _wanted(blocks, plan, keys) if plan.filtered else blocks
 
 
@@ -146,7 +156,7 @@ def _as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
     merged: list[States] = []
     batch: list[States | None] = []
     speed: list[States | None] = []
-    most = None if plan.order or plan.limit_by else plan.limit
+    most = plan.limit + 1 if plan.reads_in_order and plan.limit is not None else None
     for block in blocks:
         place = plan.rows_at
         rows = block if place is None else block.where([states[place] > 0 for states in block.merged])

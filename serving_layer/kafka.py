@@ -7,6 +7,7 @@ import time
 from concurrent.futures import Future, TimeoutError
 from dataclasses import dataclass
 
+from serving_layer.find import NotReadyError
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
@@ -69,6 +70,18 @@ class KafkaProbe:
                     if len(self._ends) > LOOKS:
                         del self._ends[1::2]
             return last[2]
+
+    def cut_at(self, topic: str, moment: float, timeout: float) -> Cut:
+        """Where a topic's log ended at a time, in seconds since the epoch, by the time stamps of its records.
+
+        Raises KafkaFault, NotReadyError where nothing says where Kafka is.
+        """
+        from tideline.runtime.topics import log_offsets_at
+
+        bootstrap = bootstrap_of(self._home)
+        if bootstrap is None:
+            raise NotReadyError("KAFKA_UNKNOWN", home=str(self._home.run))
+        return Cut(log_offsets_at(bootstrap, [topic], int(moment * 1000), max(timeout, 1.0)))
 
     def glance(self, topics: tuple[str, ...], timeout: float) -> Seen:
         """The same, and how it looked before; never waits for longer, also where a broker takes and never answers."""

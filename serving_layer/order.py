@@ -117,18 +117,29 @@ def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None
 def arrange(
     count: int,
     order: Sequence[Order],
-    limit: int | None,
     limit_by: tuple[tuple[str, ...], int] | None,
     column: Lookup,
+    start: tuple[int, Sequence[Any]] | None = None,
 ) -> Sequence[int]:
-    """The places of `count` rows in order, cut to the limits; rows that compare equal keep their order."""
+    """The places of `count` rows in order, the first of each value of `limit_by`; rows that compare equal keep theirs.
+
+    With `start`, (before which place it stands, what each term of the order has of it), those behind a row that is none
+    of them. Raises TypeError where that has values of other types.
+    """
     places: Sequence[int] = range(count)
-    for term in reversed(order):
-        places = _sorted(places, column(term.name, term.field), term.descending)
+    if start is not None:
+        places = [*places[: start[0]], count, *places[start[0] :]]
+    for number, term in reversed(list(enumerate(order))):
+        values = column(term.name, term.field)
+        places = _sorted(places, values if start is None else [*values, start[1][number]], term.descending)
+    rows = places if start is None else [place for place in places if place != count]
     if limit_by is not None:
         names, most = limit_by
-        places = _first_of_each(places, [column(name, None) for name in names], most)
-    return places if limit is None else places[:limit]
+        rows = _first_of_each(rows, [column(name, None) for name in names], most)
+    if start is None:
+        return rows
+    behind = frozenset(places[places.index(count) + 1 :])
+    return [place for place in rows if place in behind]
 
 
 def _sorted(places: Sequence[int], values: Sequence[Any], descending: bool) -> list[int]:

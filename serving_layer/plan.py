@@ -14,6 +14,7 @@ from serving_layer import query as read
 from serving_layer.order import Order, plan_limit_by, plan_order
 from serving_layer.query import NULL_TEXT, OPTIONS, Query, is_several, similar
 from serving_layer.windows import Windows, plan_windows
+from serving_layer.zones import Zone, find_zone
 from tideline.answers import Answer
 from tideline.cut import Cut
 from tideline.definition import ROWS, ViewDefinition
@@ -28,14 +29,16 @@ class Plan:
     """What to read and how to answer.
 
     `filtered` are the indices of the key columns that have to have a value, `several` those of them that may have one
-    of several, `group` those of the key columns to keep. `answers` are the view's expressions over measures, `shown`
-    the measures and answers of a row, in order. `slots` are all measures to merge.
+    of several, `group` those of the key columns to keep. Times are shown in `zone`, else in UTC. `answers` are the
+    view's expressions over measures, `shown` the measures and answers of a row, in order. `slots` are all measures to
+    merge.
     """
 
     view: ViewDefinition
     filtered: tuple[int, ...]
     several: tuple[int, ...]
     windows: Windows
+    zone: Zone | None
     group: tuple[int, ...]
     shown: tuple[str, ...]
     answers: Mapping[str, Answer]
@@ -88,26 +91,39 @@ class Plan:
     @cached_property
     def keeps_rows(self) -> bool:
         """Whether every stored row is a row of the answer: nothing is merged but the two sides."""
-        whole = self.group == tuple(range(len(self.view.key)))
-        return whole and (self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket)
+        if self.group != tuple(range(len(self.view.key))) or self.windows.zone is not None:
+            return False
+        return self.view.bucket is None or self.windows.width == self.windows.slide == self.view.bucket
+
+    @property
+    def reads_in_order(self) -> bool:
+        """Whether rows are answered as they are stored, in that order."""
+        return self.keeps_rows and not self.order and self.limit_by is None
 
 
 @dataclass(frozen=True)
 class Patience:
-    """The cut that an answer must cover, and how many seconds to wait for it."""
+    """The cut that an answer must cover, how old in seconds it may be, and how many seconds to wait for that."""
 
     cut: Cut | None
+    staleness: float | None
     seconds: float
 
 
 def patience(query: Query) -> Patience:
     """What the query says of waiting. Raises UsageError."""
-    return Patience(read.cut(query.at_least), read.seconds("timeout", query.timeout))
+    stale = query.max_staleness
+    return Patience(
+        read.cut(query.at_least),
+        None if stale is None else read.length("max_staleness", stale) / 1_000_000,
+        read.seconds("timeout", query.timeout),
+    )
 
 
 def plan_query(query: Query, view: ViewDefinition) -> Plan:
     """The plan of a query on its view. Raises UsageError, whose params say what would be right."""
-    windows = plan_windows(view, query.start, query.end, query.window, query.slide)
+    zone = find_zone(query.zone)
+    windows = plan_windows(view, query.start, query.end, query.window, query.slide, zone)
     group = _group(view, query)
     time_name = None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
     answers = {name: Answer(text, view.shown) for name, text in view.answers.items()}
@@ -118,6 +134,7 @@ def plan_query(query: Query, view: ViewDefinition) -> Plan:
         _filtered(view, query.key),
         tuple(index for index, column in enumerate(view.key) if is_several(query.key.get(column.name))),
         windows,
+        zone,
         group,
         shown,
         answers,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable
 
 from serving_layer.fold import collect
+from serving_layer.paging import CursorError, read_cursor
 from serving_layer.plan import Plan, key_values
 from serving_layer.present import Presenter
 from serving_layer.proof import Proof
@@ -28,7 +28,7 @@ class Prepared:
         self._plan = plan
         self._merged = MergedView(ledger, plan.view, plan.version)
         self._presenter = Presenter(plan)
-        self._proof = Proof(ledger, plan)
+        self.proof = Proof(ledger, plan)
 
     @property
     def rows_of_key(self) -> int | None:
@@ -38,10 +38,17 @@ class Prepared:
         small = all(m.entries() is None and all(part.function in _SMALL for part in m.parts()) for m in measures)
         return plan.rows_of_key if plan.is_lookup or (plan.keeps_rows and small) else None
 
-    def answer(self, snapshot: Snapshot, key: Mapping[str, Any], freshness: float | None) -> Result:
-        """The answer for these key values, on a snapshot of that ledger. Raises UsageError BAD_VALUE."""
-        groups = collect(snapshot, self._plan, self._merged, key_values(self._plan, key))
-        return Result(self._presenter, self._presenter.columns(groups), self._proof, freshness)
+    def answer(self, snapshot: Snapshot, query: Query, freshness: float | None) -> Result:
+        """The answer to a query of this shape, on a snapshot of that ledger. Raises UsageError."""
+        plan, start = self._plan, read_cursor(self._plan, query.cursor)
+        groups = collect(snapshot, plan, self._merged, key_values(plan, query.key), start)
+        try:
+            columns, end = self._presenter.columns(groups, start)
+        except TypeError:
+            if start is None:
+                raise
+            raise CursorError("BAD_CURSOR", option="cursor", value=str(query.cursor)[:200]) from None
+        return Result(self._presenter, columns, self.proof, freshness, end)
 
 
 class PreparedQueries:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving_layer.find import not_shown
 from serving_layer.fold import Groups, Side
 from serving_layer.order import arrange
+from serving_layer.paging import Place
 from serving_layer.plan import Plan
 from serving_layer.proof import json_text
 from tideline.measures import Measure
@@ -45,23 +47,37 @@ class Presenter:
         except FAULTS as error:
             raise not_shown(self.plan.view.name, name, error) from error
 
-    def columns(self, groups: Groups) -> Columns:
-        """The answer by the column, its rows in order and within the limits.
+    def columns(self, groups: Groups, start: Place | None = None) -> tuple[Columns, Place | None]:
+        """The answer by the column, its rows in order, within the limits and behind `start`; and where it ends, if more
+        rows follow.
 
-        Windows are microseconds. With the plan's parts there is one more, `parts`.
+        Windows are microseconds. With the plan's parts there is one more, `parts`. Raises TypeError where `start` is
+        the place of no row of this query.
         """
-        plan, presented = self.plan, _Presented(self, groups)
-        if plan.order or plan.limit_by or (plan.limit is not None and plan.limit < len(groups)):
-            presented = presented.take(
-                arrange(len(groups), plan.order, plan.limit, plan.limit_by, presented.ordered_by)
-            )
+        plan, presented, end = self.plan, _Presented(self, groups), None
+        if plan.order or plan.limit_by or start or (plan.limit is not None and plan.limit < len(groups)):
+            at = start and (self._before(groups, start), start.ranks)
+            places = arrange(len(groups), plan.order, plan.limit_by, presented.ordered_by, at)
+            shown = places if plan.limit is None else places[: plan.limit]
+            if shown and len(shown) < len(places):
+                end = presented.place(shown[-1])
+            presented = presented.take(shown)
         found = {name: presented.column(name) for name in self.names}
         if plan.parts:
             batch, speed = (
                 self._side(presented.groups, side) for side in (presented.groups.batch, presented.groups.speed)
             )
             found["parts"] = [{"batch": one, "speed": other} for one, other in zip(batch, speed, strict=True)]
-        return found
+        return found, end
+
+    def _before(self, groups: Groups, start: Place) -> int:
+        """How many groups come before a place, or are there, in the order of their keys."""
+        name = start.name(self.plan)
+
+        def name_of(place: int) -> bytes:
+            return Place(groups.keys[place], groups.windows[place], ()).name(self.plan)
+
+        return bisect_right(range(len(groups)), name, key=name_of)
 
     def _side(self, groups: Groups, side: Side) -> list[Row | None]:
         """What one side answers for each group; None where it has nothing."""
@@ -84,6 +100,11 @@ class _Presented:
         """The groups at these places."""
         known = {name: [values[place] for place in places] for name, values in self._known.items()}
         return _Presented(self._presenter, self.groups.take(places), known)
+
+    def place(self, place: int) -> Place:
+        """Where the group at a place stands in the order."""
+        ranks = [self.ordered_by(order.name, order.field)[place] for order in self._presenter.plan.order]
+        return Place(self.groups.keys[place], self.groups.windows[place], tuple(ranks))
 
     def ordered_by(self, name: str, field: str | None) -> Sequence[Any]:
         """What groups are ordered by: wire values of keys and windows, else answers."""

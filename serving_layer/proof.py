@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from typing import Any
 
 from serving_layer.plan import Plan
@@ -24,6 +25,8 @@ class Proof:
         text = json_text(make_proof(ledger, plan))
         self._live = plan.version is None
         self._before, _, self._after = text.partition('"freshness":null')  # a quote within a text has a backslash
+        self.tag = blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+        """Equal for answers to one query that are equal but for their freshness."""
 
     def text(self, freshness: float | None) -> str:
         """Its JSON; `freshness` is how many seconds ago the last commit was."""

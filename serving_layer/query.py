@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from tideline.cut import Cut
+from tideline.durations import to_micros
 from tideline.errors import UsageError
 
 Time = dt.datetime | dt.date | str | int
@@ -32,11 +33,12 @@ class Query:
     `key` filters by key columns, any of them; text is read by the column's type, and `\\N` is null. A list of
     values is any of them.
     `start` and `end` are half open. `window` merges buckets into larger windows aligned to 1970-01-01
-    UTC (`all`: into one row), every `slide` a new one. `group_by` names the key columns to keep (default
-    all, empty: one group). `measures` selects measures and answers. `order` lists columns, `-` for
-    descending. `limit_by` is `column:n`, the first n rows of each value. `at_least` waits up to
-    `timeout` seconds until the answer covers that cut; `version` asks an older batch version. With
-    `parts` each row also has the batch side's and the speed side's answers.
+    UTC (`all`: into one row), every `slide` a new one; in a `zone`, such as Europe/Berlin, to its days.
+    `group_by` names the key columns to keep (default all, empty: one group). `measures` selects measures and
+    answers. `order` lists columns, `-` for descending. `limit_by` is `column:n`, the first n rows of each value.
+    `cursor` goes on where an answer with a `limit` ended. `at_least` waits up to `timeout` seconds until the answer
+    covers that cut, `max_staleness` until it covers what Kafka held so long ago; `version` asks an older batch
+    version. With `parts` each row also has the batch side's and the speed side's answers.
     """
 
     view: str
@@ -45,12 +47,15 @@ class Query:
     end: Time | None = None
     window: Duration | None = None
     slide: Duration | None = None
+    zone: str | None = None
     group_by: str | Sequence[str] | None = None
     measures: str | Sequence[str] | None = None
     order: str | Sequence[str] | None = None
     limit: int | str | None = None
     limit_by: str | None = None
+    cursor: str | None = None
     at_least: Cut | Mapping[str, Mapping[str, int]] | str | None = None
+    max_staleness: Duration | None = None
     version: int | str | None = None
     timeout: float | str = DEFAULT_TIMEOUT
     parts: bool | str = False
@@ -91,7 +96,7 @@ class Query:
 
     @cached_property
     def shape(self) -> Hashable:
-        """Equal for queries that differ in the values of their keys, and in what they wait for, alone.
+        """Equal for queries that differ in the values of their keys, where they go on and what they wait for, alone.
 
         None where a field has no hash.
         """
@@ -103,6 +108,11 @@ class Query:
             return None
         return shape
 
+    @property
+    def waits(self) -> bool:
+        """Whether it may have to wait for a cut."""
+        return self.at_least is not None or self.max_staleness is not None
+
     def with_key(self, key: Mapping[str, Any]) -> Query:
         """The same query with other key filters."""
         return replace(self, key=key)
@@ -113,7 +123,8 @@ def is_several(value: Any) -> bool:
     return isinstance(value, (list, tuple))
 
 
-_shape = attrgetter(*(f.name for f in fields(Query) if f.name not in ("view", "key", "at_least", "timeout")))
+_OTHERWISE = ("view", "key", "cursor", "at_least", "max_staleness", "timeout")
+_shape = attrgetter(*(f.name for f in fields(Query) if f.name not in _OTHERWISE))
 _FIELD_NAMES = {"from": "start", "to": "end"}
 _SPELLED = {field: name for name, field in _FIELD_NAMES.items()}
 QUERY_FIELDS = [_SPELLED.get(f.name, f.name) for f in fields(Query)]
@@ -193,6 +204,13 @@ def seconds(option: str, value: float | str) -> float:
     if not 0 <= number <= MAX_TIMEOUT or isinstance(value, bool):
         raise bad_value(option, value, f"a number of seconds from 0 to {MAX_TIMEOUT:g}")
     return number
+
+
+def length(option: str, value: Duration) -> int:
+    """A length of time in microseconds. Raises UsageError."""
+    if isinstance(value, bool) or not isinstance(value, (dt.timedelta, str, int)):
+        raise bad_value(option, value, "a length of time, such as 1d")
+    return to_micros(value)
 
 
 def cut(value: Cut | Mapping[str, Mapping[str, int]] | str | None) -> Cut | None:

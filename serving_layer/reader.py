@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -15,12 +16,13 @@ from serving_layer.diff import Diff, diff_sides
 from serving_layer.find import NotReadyError, check_topics, find_view
 from serving_layer.kafka import KafkaProbe
 from serving_layer.metrics import metrics_text
-from serving_layer.plan import Plan, patience, plan_query
-from serving_layer.prepared import PreparedQueries
+from serving_layer.plan import Patience, Plan, patience, plan_query
+from serving_layer.prepared import Prepared, PreparedQueries
+from serving_layer.proof import Proof
 from serving_layer.query import QUERY_FIELDS, Query, whole
 from serving_layer.result import Result
 from serving_layer.sides import find_side
-from serving_layer.status import freshness, read_status
+from serving_layer.status import freshness, quarantined, read_status, views_waiting
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger
@@ -100,29 +102,38 @@ class Reader:
         """
         prepared, rows = self._prepared, 0
         for query in queries:
-            found = prepared.rows(query) if prepared is not None and query.at_least is None else None
+            found = prepared.rows(query) if prepared is not None and not query.waits else None
             if found is None:
                 return False
             rows += found
         return rows <= _FEW_ROWS
 
+    def proof(self, query: Query) -> Proof:
+        """What proves the answer that a query would get now. Raises UsageError, NotReadyError, MissingSegmentError."""
+        with self._store.snapshot() as snapshot:
+            return self._prepare(snapshot.ledger, query).proof
+
     def query_many(self, queries: Sequence[Query]) -> list[Result]:
         """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
-        waits = [patience(query) for query in queries]
+        waits = [self._patience(query) for query in queries]
         wanted = EMPTY_CUT
         for wait in waits:
             wanted = wanted.advance(wait.cut) if wait.cut else wanted
+
+        def answers(snapshot: Snapshot) -> list[Result]:
+            return [self._answer(snapshot, query, wait.cut) for query, wait in zip(queries, waits, strict=True)]
+
         if wanted is EMPTY_CUT:
             with self._store.snapshot() as snapshot:
-                return [self._answer(snapshot, query) for query in queries]
+                return answers(snapshot)
         deadline = time.monotonic() + max(wait.seconds for wait in waits if wait.cut)
 
         def check(ledger: Ledger) -> None:
-            for query in queries:
-                self._refuse_to_wait(ledger, query)
+            for query, wait in zip(queries, waits, strict=True):
+                self._refuse_to_wait(ledger, query, wait.cut)
 
         with self._reaching(wanted, deadline, check) as snapshot:
-            return [self._answer(snapshot, query) for query in queries]
+            return answers(snapshot)
 
     def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:
         """The answers of two definitions key by key at one cut; see `sides.find_side` for how they are written.
@@ -139,6 +150,13 @@ class Reader:
         ledger = self.ledger()
         held = self._kafka.look(tuple(sorted(ledger.topic_ids)), timeout)
         return {**read_status(self.home, ledger, held), "store": dict(self._store.usage())}
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether every view that was applied can be asked, and which cannot; JSON-able."""
+        ledger = self.ledger()
+        failed = [str(entry["view"]) for entry in quarantined(ledger)]
+        waiting = [name for name in views_waiting(ledger) if name not in failed]
+        return {"ready": not waiting, "views": sorted(ledger.live), "waiting": waiting, "quarantined": failed}
 
     def metrics(self, *, timeout: float = 1.0) -> str:
         """The installation's state in Prometheus' text format; waits `timeout` seconds for Kafka at most."""
@@ -180,28 +198,41 @@ class Reader:
         version = whole("version", query.version, 0)
         return plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
 
-    def _refuse_to_wait(self, ledger: Ledger, query: Query) -> None:
+    def _patience(self, query: Query) -> Patience:
+        """What the query waits for. Raises UsageError, NotReadyError, and KafkaFault where it may not be stale."""
+        found = patience(query)
+        if found.staleness is None:
+            return found
+        ledger = self.ledger()
+        topic = ledger.topic_of(find_view(ledger, query.view, whole("version", query.version, 0)))
+        held = self._kafka.cut_at(topic, time.time() - found.staleness, found.seconds)
+        return replace(found, cut=held if found.cut is None else found.cut.advance(held))
+
+    def _refuse_to_wait(self, ledger: Ledger, query: Query, wanted: Cut | None) -> None:
         """Raises what is wrong with a query that waits: an older version never grows."""
-        plan, wanted = self._plan(ledger, query), patience(query).cut
+        plan = self._plan(ledger, query)
         if plan.version is None or wanted is None:
             return
         cut = ledger.find_version(plan.version).cut
         if not cut.covers(wanted):
             raise NotReadyError(
                 "AT_LEAST_TIMEOUT",
-                hint="an older version does not grow: leave out version or at_least",
+                hint="an older version does not grow: leave out version, or what it is to cover",
                 seconds=0,
                 wanted=str(wanted),
                 reached=str(cut.restrict(wanted.topics())),
             )
 
-    def _answer(self, snapshot: Snapshot, query: Query) -> Result:
+    def _answer(self, snapshot: Snapshot, query: Query, wanted: Cut | None) -> Result:
+        if wanted is not None and query.version is not None:
+            self._refuse_to_wait(snapshot.ledger, query, wanted)
+        return self._prepare(snapshot.ledger, query).answer(snapshot, query, self._freshness())
+
+    def _prepare(self, ledger: Ledger, query: Query) -> Prepared:
         prepared = self._prepared
-        if prepared is None or prepared.ledger is not snapshot.ledger:
-            prepared = self._prepared = PreparedQueries(snapshot.ledger, prepared)
-        if query.at_least is not None and query.version is not None:
-            self._refuse_to_wait(snapshot.ledger, query)
-        return prepared.get(query, self._plan).answer(snapshot, query.key, self._freshness())
+        if prepared is None or prepared.ledger is not ledger:
+            prepared = self._prepared = PreparedQueries(ledger, prepared)
+        return prepared.get(query, self._plan)
 
     def _freshness(self) -> float | None:
         """Seconds since the last commit, by a note of the speed layer that was read a moment ago."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastapi import Response
 
-from serving_layer.proof import json_text
-from serving_layer.query import bad_value
+from serving_layer.negotiate import MEDIA_TYPES, Headers, is_known, packed
+from serving_layer.proof import Proof, json_text
 from serving_layer.result import Result
 from tideline.errors import EXIT_USAGE, MissingSegmentError, StoreError, TidelineError
 
@@ -18,18 +18,26 @@ STATUS_OF_CONDITION: Mapping[str, int] = {
     "UNKNOWN_VIEW": 404,
     "UNKNOWN_VERSION": 404,
     "UNKNOWN_PATH": 404,
+    "UNKNOWN_SOURCE": 404,
     "METHOD_NOT_ALLOWED": 405,
+    "NOT_ACCEPTABLE": 406,
     "BODY_TOO_LARGE": 413,
     "BAD_REQUEST_BODY": 422,
+    "NO_EVENTS": 422,
+    "EVENTS_NOT_JSON": 422,
+    "BAD_EVENTS": 422,
     "VIEW_NOT_LIVE": 503,
     "VIEW_QUARANTINED": 503,
     "GENERATION_LACKS_VIEW": 503,
     "VIEW_NOT_IN_VERSION": 404,
+    "KAFKA_UNKNOWN": 503,
+    "KAFKA_UNREACHABLE": 503,
+    "PRODUCE_FAILED": 503,
     "AT_LEAST_TIMEOUT": 504,
 }
-FORMATS = ("json", "csv", "arrow")
-PROOF_HEADER = "Tideline-Proof"
-MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "arrow": "application/vnd.apache.arrow.stream"}
+PROOF_HEADER, NEXT_HEADER = "Tideline-Proof", "Tideline-Next"
+CACHED = {"Cache-Control": "no-cache", "Vary": "Accept, Accept-Encoding"}
+"""Of an answer that may be kept, and is asked about each time."""
 
 
 def status_of(error: TidelineError) -> int:
@@ -49,8 +57,7 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 def text_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """The same of JSON text."""
-    body = text.encode("utf-8", "backslashreplace")  # half a surrogate pair, which a request may hold, stays an escape
-    return Response(body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
+    return Response(_encoded(text), status, {"Cache-Control": "no-store", **(headers or {})}, "application/json")
 
 
 def error_response(error: TidelineError, headers: Mapping[str, str] | None = None) -> Response:
@@ -63,20 +70,39 @@ def is_server_fault(error: TidelineError) -> bool:
     return isinstance(error, (MissingSegmentError, StoreError)) or status_of(error) == 500
 
 
-def check_format(name: str) -> str:
-    """The format. Raises UsageError BAD_VALUE."""
-    if name not in FORMATS:
-        raise bad_value("format", name, f"one of {', '.join(FORMATS)}")
-    return name
+def rows_response(result: Result, form: str, headers: Headers) -> Response:
+    """The answer in a form; beside CSV and Arrow headers carry the proof and the cursor.
+
+    Its ETag is that of the cut: weak, for the freshness in the proof is another with each answer.
+    """
+    tag = tag_of(result.proven, form)
+    if is_known(tag, headers):
+        return not_modified(tag)
+    told = {} if form == "json" else {PROOF_HEADER: json.dumps(result.proof, ensure_ascii=True)}
+    if told and result.next:
+        told[NEXT_HEADER] = result.next
+    body, packing = packed(_body(result, form), headers)
+    return Response(body, 200, {"ETag": tag, **CACHED, **told, **packing}, MEDIA_TYPES[form])
 
 
-def rows_response(result: Result, form: str) -> Response:
-    """The answer in a format; CSV and Arrow carry the proof in the header `Tideline-Proof`."""
+def tag_of(proof: Proof, form: str) -> str:
+    """The ETag of an answer with this proof."""
+    return f'W/"{proof.tag}-{form}"'
+
+
+def not_modified(tag: str) -> Response:
+    """That the answer is the one that is known already."""
+    return Response(None, 304, {"ETag": tag, **CACHED})
+
+
+def _body(result: Result, form: str) -> bytes:
     if form == "json":
-        return text_response(result.to_text())
-    body = result.to_csv().encode() if form == "csv" else arrow_stream(result)
-    headers = {PROOF_HEADER: json.dumps(result.proof, ensure_ascii=True), "Cache-Control": "no-store"}
-    return Response(body, 200, headers, MEDIA_TYPES[form])
+        return _encoded(result.to_text())
+    return result.to_csv().encode() if form == "csv" else arrow_stream(result)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # half a surrogate pair, which a request may hold, stays an escape
 
 
 def arrow_stream(result: Result) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from serving_layer.paging import Place, cursor_text
 from serving_layer.plan import Plan
 from serving_layer.present import Columns, Presenter, Row
 from serving_layer.proof import Proof, json_text
@@ -27,13 +29,15 @@ _PLAIN = frozenset({int, str, bool, type(None)})
 class Result:
     """`values` are the columns that `presenter` made, `proven` says what they stand for.
 
-    `freshness` is how many seconds ago the last commit was, where that is known.
+    `freshness` is how many seconds ago the last commit was, where that is known; `end` is the place of the last row
+    where a limit cut the answer short.
     """
 
     presenter: Presenter
     values: Columns
     proven: Proof
     freshness: float | None
+    end: Place | None = None
 
     @property
     def plan(self) -> Plan:
@@ -44,6 +48,11 @@ class Result:
     def columns(self) -> list[str]:
         """The rows' columns in order: key columns, `bucket` or `window`, measures and answers."""
         return list(self.presenter.names)
+
+    @property
+    def next(self) -> str | None:
+        """The cursor that the same query goes on from; None where no row is left."""
+        return None if self.end is None else cursor_text(self.plan, self.end)
 
     @cached_property
     def proof(self) -> dict[str, Any]:
@@ -62,15 +71,17 @@ class Result:
         return iter(self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"view", "columns", "rows", "proof"}`; decimals are text, times ISO 8601 with Z."""
+        """`{"view", "columns", "rows", "next", "proof"}`; decimals are text, times ISO 8601."""
         rows = self._rows(self._json_values(name) for name in self.values)
-        return {"view": self.plan.view.name, "columns": self.columns, "rows": rows, "proof": self.proof}
+        name = self.plan.view.name
+        return {"view": name, "columns": self.columns, "rows": rows, "next": self.next, "proof": self.proof}
 
     def to_text(self) -> str:
         """The same as JSON text."""
         head, row = self.presenter.head, self.presenter.template
         body = ",".join([row % values for values in zip(*map(self._texts, self.values), strict=True)])
-        return f'{head}{body}],"proof":{self.proven.text(self.freshness)}}}'
+        end = "null" if self.end is None else f'"{self.next}"'
+        return f'{head}{body}],"next":{end},"proof":{self.proven.text(self.freshness)}}}'
 
     def _rows(self, columns: Iterator[Sequence[Any]]) -> list[Row]:
         names = list(self.values)
@@ -78,12 +89,15 @@ class Result:
 
     def _python_values(self, name: str) -> Sequence[Any]:
         values = self.values[name]
-        return list(map(bucket_start, values)) if name == self.plan.time_name else values
+        if name != self.plan.time_name:
+            return values
+        zone = self.plan.zone
+        return list(map(bucket_start, values)) if zone is None else [v if v is None else zone.at(v) for v in values]
 
     def _json_values(self, name: str) -> Sequence[Any]:
         values = self.values[name]
         if name == self.plan.time_name:
-            return time_texts(values)
+            return time_texts(values) if self.plan.zone is None else list(map(local_text, self._python_values(name)))
         if name == "parts":
             return [{side: row and self._json_row(row) for side, row in parts.items()} for parts in values]
         if set(map(type, values)) <= _PLAIN:
@@ -139,6 +153,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return json_value(value)
+
+
+def local_text(moment: dt.datetime | None) -> str | None:
+    """A time in ISO 8601 with its offset."""
+    return None if moment is None else moment.isoformat()
 
 
 def _csv_value(value: Any) -> Any:

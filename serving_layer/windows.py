@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from serving_layer.query import ALL, Duration, Time, bad_value
+from serving_layer.query import ALL, Duration, Time, length
+from serving_layer.zones import DAY, Zone
 from tideline.definition import ViewDefinition
 from tideline.durations import to_micros, to_text
 from tideline.errors import UsageError
@@ -23,18 +24,24 @@ class Windows:
 
     Windows start at the multiples of `slide` and are `width` long. Of [start, end), where set, only windows
     that lie wholly inside are answered, so that none of them lacks a part. `width` 0 is one window for
-    everything in the range.
+    everything in the range. In a zone windows of whole days are days on its calendar, and shorter ones begin anew at
+    each midnight there; `bucket` is how long buckets are.
     """
 
     width: int
     slide: int
     start: int | None = None
     end: int | None = None
+    zone: Zone | None = None
+    bucket: int = 1
 
     def of(self, bucket: int | None) -> Sequence[int | None]:
         """The starts of the windows that hold a bucket, ascending; `(None,)` where there is one for all."""
         if self.width == 0 or bucket is None:
             return (None,)
+        if self.zone is not None:
+            low, high = _EARLIEST if self.start is None else self.start, _LATEST if self.end is None else self.end
+            return [start for start, end in self._there(self.zone, bucket) if low <= start and end <= high]
         last = bucket // self.slide * self.slide
         first = (bucket - self.width) // self.slide * self.slide + self.slide
         start = _EARLIEST if self.start is None and self.slide < self.width else self.start
@@ -44,6 +51,47 @@ class Windows:
             last = min(last, self.end - self.width)
         return range(first, last + 1, self.slide)
 
+    def _there(self, zone: Zone, bucket: int) -> Iterator[tuple[int, int]]:
+        """The windows in a zone that hold a bucket, from start to end."""
+        day = zone.day(bucket)
+        if self.width % DAY:
+            midnight = self._midnight(zone, day)
+            start = midnight + (bucket - midnight) // self.width * self.width
+            yield start, min(start + self.width, self._midnight(zone, day + 1))
+            return
+        days, step = self.width // DAY, self.slide // DAY
+        for first in range((day - days) // step * step + step, day + 1, step):
+            if zone.midnight(first) < zone.midnight(first + 1):  # some day a calendar leaves out, as Samoa's did
+                yield self._midnight(zone, first), self._midnight(zone, first + days)
+
+    def around(self, moment: int) -> tuple[int, int]:
+        """The start of the last window until an instant, and of the next one; where windows slide, of some."""
+        if self.zone is None:
+            below = moment // self.slide * self.slide
+            return below, below + self.slide
+        day = self.zone.day(moment)
+        if self.slide % DAY:
+            midnight = self._midnight(self.zone, day)
+            below = midnight + (moment - midnight) // self.slide * self.slide
+            return below, min(below + self.slide, self._midnight(self.zone, day + 1))
+        step = self.slide // DAY
+        first = day // step * step
+        return self._midnight(self.zone, first), self._midnight(self.zone, first + step)
+
+    def _midnight(self, zone: Zone, day: int) -> int:
+        """When a day begins there. Raises UsageError BAD_ZONE where that is in the middle of a bucket."""
+        moment = zone.midnight(day)
+        if moment % self.bucket:
+            raise UsageError(
+                "BAD_ZONE",
+                f"buckets of {to_text(self.bucket)} do not end at midnight in {zone.name}",
+                f"leave out zone, or give the view a bucket that divides {to_text(moment % self.bucket)}",
+                option="zone",
+                value=zone.name,
+                bucket=to_text(self.bucket),
+            )
+        return moment
+
 
 def plan_windows(
     view: ViewDefinition,
@@ -51,8 +99,12 @@ def plan_windows(
     end: Time | None,
     window: Duration | None,
     slide: Duration | None,
+    zone: Zone | None = None,
 ) -> Windows:
-    """The checked windows of a query. Raises UsageError BAD_TIME or BAD_WINDOW, which say what would fit."""
+    """The checked windows of a query; times that name no zone are those of `zone`.
+
+    Raises UsageError BAD_TIME or BAD_WINDOW, which say what would fit, and BAD_ZONE.
+    """
     if view.bucket is None:
         for name, value in (
             ("from", start),
@@ -74,7 +126,11 @@ def plan_windows(
         step = _slide(view.bucket, width, window, slide)
     elif width:
         step = width
-    low, high = _time(view.bucket, step, "from", start), _time(view.bucket, step, "to", end)
+    there = zone if window not in (None, ALL) else None
+    if there is not None and step != width and (step % DAY or width % DAY):
+        raise _bad_window("slide", slide or step, view.bucket, "whole days, as the window, as a zone asks for", DAY)
+    steps = Windows(step, step, zone=there, bucket=view.bucket)
+    low, high = _time(steps, zone, "from", start), _time(steps, zone, "to", end)
     if low is not None and high is not None and low > high:
         raise UsageError(
             "BAD_TIME",
@@ -83,7 +139,7 @@ def plan_windows(
             value=_spell(low),
             option="from",
         )
-    return Windows(width, step, low, high)
+    return Windows(width, step, low, high, there, view.bucket)
 
 
 def _width(bucket: int, window: Duration | None) -> int:
@@ -91,7 +147,7 @@ def _width(bucket: int, window: Duration | None) -> int:
         return bucket
     if window == ALL:
         return 0
-    width = _length("window", window)
+    width = length("window", window)
     if width < bucket or width % bucket:
         raise _bad_window("window", window, bucket, f"a multiple of the bucket {to_text(bucket)}, or {ALL}", width)
     return width
@@ -107,17 +163,11 @@ def _slide(bucket: int, width: int, window: Duration | None, slide: Duration) ->
             value=_text(slide),
             bucket=to_text(bucket),
         )
-    step = _length("slide", slide)
+    step = length("slide", slide)
     if not bucket <= step <= width or step % bucket or width > step * MAX_OVERLAP:
         expected = f"a multiple of the bucket {to_text(bucket)} up to the window {to_text(width)}"
         raise _bad_window("slide", slide, bucket, f"{expected}, at most {MAX_OVERLAP} to a window", min(step, width))
     return step
-
-
-def _length(name: str, value: Duration) -> int:
-    if isinstance(value, bool) or not isinstance(value, (dt.timedelta, str, int)):
-        raise bad_value(name, value, "a length of time, such as 1d")
-    return to_micros(value)
 
 
 def _bad_window(name: str, value: Duration, bucket: int, expected: str, length: int) -> UsageError:
@@ -134,34 +184,35 @@ def _bad_window(name: str, value: Duration, bucket: int, expected: str, length: 
     )
 
 
-def _time(bucket: int, step: int, name: str, value: Time | None) -> int | None:
+def _time(steps: Windows, zone: Zone | None, name: str, value: Time | None) -> int | None:
     if value is None:
         return None
-    moment = _moment(name, value)
-    if moment % step:
-        below = moment // step * step
-        near = [_spell(time) for time in (below, below + step)]
-        what = "bucket" if step == bucket else "window"
+    moment = _moment(name, value, zone)
+    below, above = steps.around(moment)
+    if moment != below:
+        near = [_spell(time) for time in (below, above)]
+        what = "bucket" if steps.slide == steps.bucket else "window"
         raise UsageError(
             "BAD_TIME",
-            f"{name} {_text(value)} is not the start of a {what} of {to_text(step)}",
+            f"{name} {_text(value)} is not the start of a {what} of {to_text(steps.slide)}",
             f"try {near[0]} or {near[1]}",
             option=name,
             value=_text(value),
-            bucket=to_text(bucket),
-            step=to_text(step),
+            bucket=to_text(steps.bucket),
+            step=to_text(steps.slide),
             nearest=near,
         )
     return moment
 
 
-def _moment(name: str, value: Time) -> int:
+def _moment(name: str, value: Time, zone: Zone | None) -> int:
     if isinstance(value, str):
-        return parse_time(value)
+        return parse_time(value, zone.info if zone else dt.timezone.utc)
     if isinstance(value, dt.datetime):
-        return int(to_wire(TIMESTAMP, value))
+        return int(to_wire(TIMESTAMP, value if value.tzinfo or zone is None else value.replace(tzinfo=zone.info)))
     if isinstance(value, dt.date):
-        return (value - EPOCH.date()).days * 86_400_000_000
+        day = (value - EPOCH.date()).days
+        return day * DAY if zone is None else zone.midnight(day)
     if isinstance(value, int) and not isinstance(value, bool) and _EARLIEST <= value <= _LATEST:
         return value
     raise UsageError(

@@ -154,7 +154,7 @@ class EventFile:
             if not value.strip():
                 continue
             row += 1
-            key = _json_key(value, self._event_id) if self._event_id else None
+            key = json_key(value, self._event_id) if self._event_id else None
             if number is not None and value.lstrip().startswith(b"{"):
                 body = value.lstrip()[1:].lstrip()
                 value = b"{" + number(row).encode() + (b"" if body.startswith(b"}") else b",") + body
@@ -207,7 +207,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _json_key(value: bytes, event_id: str) -> bytes | None:
+def json_key(value: bytes, event_id: str) -> bytes | None:
     """The id as text; None where the value is broken or has none, which is for the decoder to judge."""
     try:
         found = json.loads(value)[event_id]

@@ -102,8 +102,11 @@ class Sender:
         except KafkaError as error:
             raise KafkaFault("KAFKA_UNREACHABLE", bootstrap=bootstrap, reason=type(error).__name__) from error
 
-    def send(self, event: Event, headers: list[tuple[str, bytes]] | None = None) -> None:
-        """Hand one record over; a failure shows at `flush`. Raises UsageError EVENT_TOO_LARGE."""
+    def send(self, event: Event, headers: list[tuple[str, bytes]] | None = None) -> Any:
+        """Hand one record over; a failure shows at `flush`, and in the future that tells where it went.
+
+        Raises UsageError EVENT_TOO_LARGE.
+        """
         count, key = len(self._partitions), event.key
         place = self.records // _UNKEYED_RUN if key is None else murmur2(key) & 0x7FFFFFFF
         partition = self._partitions[place % count]
@@ -120,6 +123,7 @@ class Sender:
         self.records += 1
         if self.records % _FLUSH_EVERY == 0:
             self.flush()
+        return future
 
     def flush(self) -> None:
         """Wait until Kafka has everything. Raises ProduceError PRODUCE_FAILED."""
@@ -148,7 +152,11 @@ class Sender:
             if error is None:
                 self.flush()
         finally:
-            self._producer.close(timeout=5 if error is None else 1)
+            self.close(5 if error is None else 1)
+
+    def close(self, timeout: float = 1) -> None:
+        """End its connections, waiting so many seconds for what is not written yet."""
+        self._producer.close(timeout=timeout)
 
 
 def produce(

@@ -217,13 +217,13 @@ def to_json(kind: ColumnType, value: Any) -> Any:
     return json_value(from_wire(kind, value))
 
 
-def parse_time(text: str) -> int:
-    """Microseconds since the epoch of an ISO 8601 date or time; UTC where no zone is given. Raises UsageError."""
+def parse_time(text: str, zone: dt.tzinfo = dt.timezone.utc) -> int:
+    """Microseconds since the epoch of an ISO 8601 date or time, in `zone` where it names none. Raises UsageError."""
     try:
         moment = dt.datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
     except ValueError:
         raise UsageError("BAD_TIME", value=text, expected="ISO 8601, such as 2011-12-09T12:50:00Z") from None
-    return int(to_wire(TIMESTAMP, moment))
+    return int(to_wire(TIMESTAMP, moment if moment.tzinfo else moment.replace(tzinfo=zone)))
 
 
 def parse_text(kind: ColumnType, text: str) -> Any:

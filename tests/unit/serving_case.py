@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import uvicorn
-
-from serving_layer.server import address_of, bind
 from tideline.cut import Cut
 from tideline.definition import ViewDefinition
 from tideline.ledger import LogStats, Segment
@@ -298,17 +293,3 @@ def naive(events: Iterable[Event]) -> dict[str, Any]:
 def moment(micros: int) -> dt.datetime:
     """A time as rows have it."""
     return EPOCH + dt.timedelta(microseconds=micros)
-
-
-@contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The base URL of a real server of an app, in a thread."""
-    with bind("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([listener],))
-        thread.start()
-        try:
-            yield address_of(listener, "127.0.0.1")
-        finally:
-            server.should_exit = True
-            thread.join()

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from bad_requests import BROKEN_OFF, GARBAGE, HARMLESS, REQUESTS, BadRequest
-from serving_case import installed, running
+from serving import running
+from serving_case import installed
 
 from serving_layer.app import create_app
 from serving_layer.reader import Reader

@@ -15,7 +15,8 @@ import pytest
 from fuzzing import fuzz
 from hypothesis import example, given
 from hypothesis import strategies as st
-from serving_case import ANSWERS, MEASURES, VIEWS, Installation, installed, running
+from serving import running
+from serving_case import ANSWERS, MEASURES, VIEWS, Installation, installed
 
 from serving_layer.app import create_app
 from serving_layer.query import QUERY_FIELDS

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from exposition import Family, parse
-from serving_case import installed, running
+from serving import running
+from serving_case import installed
 from test_docs import read, rows
 
 from serving_layer.app import create_app

@@ -13,14 +13,17 @@ _OPTIONS = (
     ("to", "TIME", "end of the last bucket, exclusive"),
     ("window", "LENGTH", "merge buckets into windows, such as 1d; all: into one row"),
     ("slide", "LENGTH", "a new window every LENGTH"),
+    ("zone", "NAME", "days of this time zone, such as Europe/Berlin, and times that name none"),
     ("group-by", "COLUMNS", "the key columns to keep, with commas; none: all together"),
     ("measures", "NAMES", "the measures and answers to show, with commas"),
     ("order", "COLUMNS", "order by these, with commas; - before a name for descending"),
     ("limit", "N", "at most N rows"),
     ("limit-by", "COLUMN:N", "at most N rows of each value of a column"),
+    ("cursor", "CURSOR", "go on where an answer with a limit ended, as its `next` says"),
     ("at-least", "CUT", "wait until the answer covers this cut, such as sales:0=10,1=5"),
+    ("max-staleness", "LENGTH", "wait until it covers what Kafka held so long ago, such as 5s"),
     ("version", "N", "ask an older batch version"),
-    ("timeout", "SECONDS", "how long --at-least waits (default 10)"),
+    ("timeout", "SECONDS", "how long these two wait (default 10)"),
 )
 
 

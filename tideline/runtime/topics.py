@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from kafka import IsolationLevel, KafkaAdminClient, OffsetSpec, TopicPartition
-from kafka.admin import ConfigResource
+from kafka.admin import ConfigResource, OffsetTimestamp
 from kafka.errors import (
     BrokerResponseError,
     KafkaError,
@@ -147,6 +147,17 @@ def log_end_offsets(bootstrap: str, topics: Iterable[str], timeout: float = TIME
     return _offsets(bootstrap, topics, OffsetSpec.LATEST, timeout)
 
 
+def log_offsets_at(bootstrap: str, topics: Iterable[str], moment: int, timeout: float = TIMEOUT) -> Offsets:
+    """The first offset of each partition whose record's time stamp is a moment (milliseconds since the epoch) or
+    later; where the log ends if there is none."""
+    names = list(topics)
+    found = _offsets(bootstrap, names, OffsetTimestamp(moment), timeout)
+    if any(offset < 0 for partitions in found.values() for offset in partitions.values()):
+        ends = log_end_offsets(bootstrap, names, timeout)
+        return {t: {p: ends[t][p] if offset < 0 else offset for p, offset in at.items()} for t, at in found.items()}
+    return found
+
+
 def log_bounds(bootstrap: str, topics: Iterable[str], timeout: float = TIMEOUT) -> tuple[Cut, Cut]:
     """Both: where the log begins, and where it ends."""
     names = list(topics)
@@ -160,7 +171,7 @@ def topic_settings(bootstrap: str, topic: str, timeout: float = TIMEOUT) -> dict
     return {name: str(entry["value"]) for name, entry in found["topic"][topic].items()}
 
 
-def _offsets(bootstrap: str, topics: Iterable[str], spec: OffsetSpec, timeout: float) -> Offsets:
+def _offsets(bootstrap: str, topics: Iterable[str], spec: OffsetSpec | OffsetTimestamp, timeout: float) -> Offsets:
     layout = topic_partitions(bootstrap, topics, timeout)
     wanted = {TopicPartition(topic, partition): spec for topic, all_ in layout.items() for partition in all_}
     found = _ask(
