@@ -261,6 +261,20 @@ def test_the_page_asks_nobody_else(client: httpx.Client) -> None:
     assert "default-src 'self'" in page.headers["content-security-policy"]
 
 
+def test_the_sample_of_the_documents_is_what_is_answered(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
+    sample = re.search(r"\$ curl 'localhost:8400(/v1/views/[^']+)'\n(.*?)\n```", page, re.DOTALL)
+    assert sample is not None
+    with LmdbStore.open(tmp_path, create=True) as store:
+        installed(store, 300)
+        with Reader(tmp_path) as reader, running(create_app(reader)) as url:
+            found = httpx.get(url + sample[1]).json()
+    assert found.pop("next")
+    expected = json.loads(sample[2])
+    assert expected.pop("next") == "..."
+    assert found == expected
+
+
 def test_health(client: httpx.Client) -> None:
     assert client.get("/healthz").json()["ok"] is True
 
