@@ -13,11 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, StreamingResponse
 
 from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
 from serving_layer.limit import MAX_BODY, BodyLimit
+from serving_layer.live import Live
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
 from serving_layer.query import Query
@@ -42,6 +43,7 @@ PATHS = (
     "/v1/views",
     "/v1/views/{view}",
     "/v1/views/{view}/rows",
+    "/v1/views/{view}/changes",
     "/v1/query",
     "/v1/sources/{source}/events",
     "/v1/status",
@@ -55,6 +57,7 @@ SECURITY = {
     "Content-Security-Policy": "default-src 'self'",
     "X-Content-Type-Options": "nosniff",
 }
+STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,7 @@ def create_app(reader: Reader) -> FastAPI:
     """The app over a reader, which it does not close."""
     app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.reader = reader
+    live = app.state.live = Live(reader)
     intake = app.state.intake = Intake(reader.home)
     app.add_middleware(BodyLimit)
     app.add_exception_handler(TidelineError, _tideline_error)
@@ -79,6 +83,15 @@ def create_app(reader: Reader) -> FastAPI:
 
     # First, as routes are tried in turn and this one is asked most.
     app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
+
+    @app.get("/v1/views/{view}/changes")
+    async def changes(view: str, request: Request) -> Response:
+        params = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        given = {name: value for name, value in params if name in ("every", "last_event_id")}
+        query = Query.from_params(view, [(name, value) for name, value in params if name not in given])
+        last = request.headers.get("last-event-id", given.get("last_event_id"))
+        events = await live.follow(query, given.get("every"), last)
+        return StreamingResponse(events, headers=STREAM, media_type="text/event-stream")
 
     @app.get("/v1/views")
     def views() -> Response:

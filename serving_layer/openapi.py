@@ -93,6 +93,7 @@ def openapi() -> Json:
                 "get": _route("One view: key columns, bucket, measures with their bounds.", _json(), 404, [_VIEW])
             },
             "/v1/views/{view}/rows": {"get": _rows()},
+            "/v1/views/{view}/changes": {"get": _changes()},
             "/v1/query": {"post": _query()},
             "/v1/sources/{source}/events": {"post": _events()},
             "/v1/status": {"get": _route("Cuts, lag, versions, layers, dead letters.", _json())},
@@ -172,6 +173,33 @@ def _rows() -> Json:
     route["responses"]["200"]["headers"] = told
     route["responses"]["304"] = {"description": "Nothing changed since the answer that If-None-Match names."}
     return route
+
+
+def _changes() -> Json:
+    route = _rows()
+    dropped = {"cursor", "at_least", "max_staleness", "timeout", "version", "parts", "format"}
+    every: Json = {
+        "name": "every",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "How often to look.",
+        "example": "250ms",
+    }
+    last: Json = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "Go on after this event.",
+    }
+    events = {"description": "The events `snapshot`, `change` and `error`.", "content": {"text/event-stream": {}}}
+    kept = {
+        status: answer for status, answer in route["responses"].items() if status not in ("200", "304", "406", "504")
+    }
+    return {
+        "summary": "The answer as it changes, as server-sent events.",
+        "parameters": [*(one for one in route["parameters"] if one["name"] not in dropped), every, last],
+        "responses": {"200": events, **kept},
+    }
 
 
 def _query() -> Json:

@@ -77,21 +77,26 @@ class Query:
     def from_params(cls, view: str, params: Iterable[tuple[str, str]]) -> Query:
         """The query of HTTP parameters: options by name, all others key columns (or `key.NAME`, always one).
 
-        Raises UsageError for a parameter that is given twice; whether a key column exists the view will say.
+        A key column that is given several times may have any of these values. Raises UsageError for an option that is
+        given twice; whether a key column exists the view will say.
         """
         options: dict[str, Any] = {}
-        key: dict[str, str] = {}
+        key: dict[str, Any] = {}
         for name, value in params:
-            column = name.removeprefix(KEY_PREFIX)
-            target, slot = (options, _FIELD_NAMES.get(name, name)) if name in OPTIONS else (key, column)
-            if slot in target:
+            if name not in OPTIONS:
+                column = name.removeprefix(KEY_PREFIX)
+                before = key.get(column)
+                key[column] = value if before is None else [*before, value] if is_several(before) else [before, value]
+                continue
+            slot = _FIELD_NAMES.get(name, name)
+            if slot in options:
                 raise UsageError(
                     "REPEATED_PARAMETER",
                     f"the parameter {name} is given twice",
                     "give it once",
                     parameter=name,
                 )
-            target[slot] = value
+            options[slot] = value
         return cls(view, key, **options)
 
     @cached_property

@@ -59,11 +59,15 @@ def address_of(listener: socket.socket, host: str) -> str:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it serves."""
+    """Tells when it serves, and when it is to end, before it waits for answers under way."""
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._tell = started
+        self._tell, self._ending = started, ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -85,8 +89,9 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
             home.write_status("serve", {"url": url, "ready": True})
             say(f"serving {url}")
 
+        app = create_app(reader)
         config = uvicorn.Config(
-            create_app(reader),
+            app,
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,
@@ -97,8 +102,9 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
         # uvicorn raises a caught signal again when it has stopped; that must not end the process untidied.
         before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            _Server(config, started).run([listener])
+            _Server(config, started, app.state.live.end).run([listener])
         finally:
+            app.state.intake.close()
             home.clear_status("serve")
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -1,0 +1,159 @@
+"""Answers that follow the log, as server-sent events: a snapshot, then what changes of it, each with its cut.
+
+Every stream remembers the rows that it sent last, and looks at the answer again and again: what it sends is the
+difference. So one whose reader is slow skips states in between, never the last one, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from starlette.concurrency import run_in_threadpool
+
+from serving_layer.find import NotReadyError
+from serving_layer.proof import json_text
+from serving_layer.query import Query, length
+from serving_layer.reader import Reader
+from serving_layer.result import Result
+from tideline.errors import Texts, TidelineError, UsageError
+
+MOST_ROWS = 10_000  # of one answer that is followed
+MOST_STREAMS = 1_000
+EVERY = 250_000  # microseconds between two looks, unless asked otherwise
+LEAST_EVERY = 50_000
+_BEAT = 15.0  # seconds after which a stream without news says that it lives
+_KEPT_ROWS = 200_000  # of answers that a stream may be resumed from
+_RETRY = b"retry: 1000\n\n"
+
+
+class LiveError(UsageError):
+    """An answer that cannot be followed."""
+
+    texts: ClassVar[Texts] = {
+        "NOT_LIVE": ("{option} is of one answer, not of one that is followed", "leave it out"),
+        "TOO_MANY_ROWS": ("the answer has {rows} rows, more than {limit}", "filter by key columns, or give a limit"),
+    }
+
+
+class TooManyStreams(NotReadyError):
+    """The server follows as many answers as it can."""
+
+    texts: ClassVar[Texts] = {"TOO_MANY_STREAMS": ("{limit} answers are followed already", "try again later")}
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer as a stream sends it: the JSON texts of its rows by those of their keys, in order."""
+
+    tag: str
+    place: str
+    rows: Mapping[str, str]
+    ordered: bool
+
+    @classmethod
+    def of(cls, result: Result) -> Page:
+        """The page of an answer. Raises LiveError TOO_MANY_ROWS."""
+        names, rows = result.texts()
+        if len(rows) > MOST_ROWS:
+            raise LiveError("TOO_MANY_ROWS", rows=len(rows), limit=MOST_ROWS)
+        proof = result.proof
+        place = json_text({name: proof[name] for name in ("version", "cut", "batch_cut")})[1:-1]
+        return cls(result.proven.tag, place, dict(zip(names, rows, strict=True)), bool(result.plan.order))
+
+    def snapshot(self, result_head: str) -> bytes:
+        """The event with all of it."""
+        return self._event("snapshot", f"{result_head}{self._listed(self.rows.values())}")
+
+    def change(self, before: Page) -> bytes:
+        """The event with what is other than before."""
+        changed = [row for name, row in self.rows.items() if before.rows.get(name) != row]
+        removed = [name for name in before.rows if name not in self.rows]
+        order = f',"order":[{",".join(self.rows)}]' if self.ordered else ""
+        return self._event("change", f'{self._listed(changed)},"removed":[{",".join(removed)}]{order}')
+
+    def _listed(self, rows: Any) -> str:
+        return f'"rows":[{",".join(rows)}]'
+
+    def _event(self, kind: str, body: str) -> bytes:
+        return f"event: {kind}\nid: {self.tag}\ndata: {{{body},{self.place}}}\n\n".encode("utf-8", "backslashreplace")
+
+
+class Live:
+    """The streams of a server."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._streams = 0
+        self._ended = False
+        self._kept: OrderedDict[tuple[str, str], Page] = OrderedDict()
+        self._kept_rows = 0
+
+    def end(self) -> None:
+        """Ends every stream; their readers come back to whoever serves then."""
+        self._ended = True
+
+    async def follow(self, query: Query, every: Any, last: str | None) -> AsyncIterator[bytes]:
+        """The events of a query, looked at `every` so often; from the answer with the id `last` on, if it is known.
+
+        Raises what the query raises, LiveError and TooManyStreams before there is a first event.
+        """
+        for option in ("cursor", "at_least", "max_staleness", "version"):
+            if getattr(query, option) is not None:
+                raise LiveError("NOT_LIVE", option=option)
+        pause = max(EVERY if every is None else length("every", every), LEAST_EVERY) / 1_000_000
+        if self._streams >= MOST_STREAMS:
+            raise TooManyStreams("TOO_MANY_STREAMS", limit=MOST_STREAMS)
+        name = repr((query.shape, sorted(query.key.items())))
+        page, head = await self._look(query, name)
+        return self._events(query, name, page, head, pause, last)
+
+    async def _events(
+        self, query: Query, name: str, page: Page, head: str, pause: float, last: str | None
+    ) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            known = self._kept.get((name, last)) if last else None
+            yield _RETRY + (page.snapshot(head) if known is None else page.change(known) if known is not page else b"")
+            told = time.monotonic()
+            while not self._ended:
+                await asyncio.sleep(pause)
+                before = page
+                if self._reader.proof(query).tag != page.tag:
+                    page, _ = await self._look(query, name)
+                if page.rows != before.rows:
+                    yield page.change(before)
+                    told = time.monotonic()
+                elif time.monotonic() - told > _BEAT:
+                    yield b":\n\n"
+                    told = time.monotonic()
+        except TidelineError as error:
+            yield f"event: error\ndata: {json_text(error.to_json())}\n\n".encode()
+        finally:
+            self._streams -= 1
+
+    async def _look(self, query: Query, name: str) -> tuple[Page, str]:
+        """The answer now, and what a snapshot says before its rows."""
+        if self._reader.is_quick([query]):
+            result = self._reader.query(query)
+        else:
+            result = await run_in_threadpool(self._reader.query, query)
+        tag = result.proven.tag
+        page = self._kept.get((name, tag))
+        if page is None:
+            page = Page.of(result)
+            self._keep(name, page)
+        keys = json.dumps(result.identity)
+        return page, f'"view":{json_text(query.view)},"columns":{json_text(result.columns)},"key":{keys},'
+
+    def _keep(self, name: str, page: Page) -> None:
+        self._kept[name, page.tag] = page
+        self._kept_rows += len(page.rows)
+        while self._kept_rows > _KEPT_ROWS and len(self._kept) > 1:
+            _, old = self._kept.popitem(last=False)
+            self._kept_rows -= len(old.rows)
