@@ -33,6 +33,8 @@ from serving_layer.responses import (
     text_response,
 )
 from serving_layer.result import Result
+from serving_layer.sql.http import sql_response
+from serving_layer.sql.process import SqlProcess
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields
@@ -45,6 +47,7 @@ PATHS = (
     "/v1/views/{view}/rows",
     "/v1/views/{view}/changes",
     "/v1/query",
+    "/v1/sql",
     "/v1/sources/{source}/events",
     "/v1/status",
     "/healthz",
@@ -66,6 +69,7 @@ def create_app(reader: Reader) -> FastAPI:
     app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.reader = reader
     live = app.state.live = Live(reader)
+    statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
     app.add_middleware(BodyLimit)
     app.add_exception_handler(TidelineError, _tideline_error)
@@ -105,6 +109,11 @@ def create_app(reader: Reader) -> FastAPI:
     async def query(body: Annotated[Any, Body()]) -> Response:
         queries = _queries(body)
         return await _answered(reader, queries, lambda: _results(reader.query_many(queries)))
+
+    @app.post("/v1/sql")
+    async def sql(request: Request, body: Annotated[Any, Body()]) -> Response:
+        headers = dict(request.scope["headers"])
+        return await run_in_threadpool(lambda: sql_response(statements, body, headers))
 
     @app.post("/v1/sources/{source}/events")
     async def events(source: str, request: Request) -> Response:

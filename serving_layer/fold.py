@@ -94,7 +94,7 @@ def collect(
         blocks = iter(() if row is None else (Block([row.key], [row.bucket], [row.batch], [row.speed], [row.merged]),))
     else:
         blocks = merged.get_many(snapshot, keys, plan.windows.start)
-    return _as_stored(blocks, plan) if plan.keeps_rows else _folded(blocks, plan)
+    return as_stored(blocks, plan) if plan.keeps_rows else _folded(blocks, plan)
 
 
 def _in_range(
@@ -149,7 +149,7 @@ def _wanted(blocks: Iterator[Block], plan: Plan, keys: Sequence[Sequence[Any]]) 
         yield block.where([encode_key(types, [key[i] for i in plan.filtered]) in wanted for key in block.keys])
 
 
-def _as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
+def as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
     """Every stored row is a group."""
     keys: list[tuple[Any, ...]] = []
     windows: list[int | None] = []

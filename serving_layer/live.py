@@ -148,7 +148,7 @@ class Live:
         if page is None:
             page = Page.of(result)
             self._keep(name, page)
-        keys = json.dumps(result.identity)
+        keys = json.dumps(result.presenter.identity)
         return page, f'"view":{json_text(query.view)},"columns":{json_text(result.columns)},"key":{keys},'
 
     def _keep(self, name: str, page: Page) -> None:

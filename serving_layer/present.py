@@ -31,6 +31,8 @@ class Presenter:
         self.plan = plan
         self.keys = {plan.view.key[index].name: place for place, index in enumerate(plan.group)}
         self.names = [*self.keys, *([plan.time_name] if plan.time_name else []), *plan.shown]
+        self.identity = self.names[: len(self.keys) + (plan.time_name is not None)]
+        """The columns that tell a row from the others: its key columns, and its bucket or window."""
         named = [*self.names, *(["parts"] if plan.parts else [])]
         self.head = f'{{"view":{json_text(plan.view.name)},"columns":{json_text(self.names)},"rows":['
         self.template = f"{{{','.join(json_text(name).replace('%', '%%') + ':%s' for name in named)}}}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving_layer.describe import describe_view
 from serving_layer.diff import Diff, diff_sides
@@ -29,6 +29,9 @@ from tideline.ledger import Ledger
 from tideline.runtime.home import Home
 from tideline.stores.base import Snapshot, Store
 from tideline.stores.lmdb import LmdbStore
+
+if TYPE_CHECKING:
+    from serving_layer.sql.tables import TableCache, ViewTables
 
 _POLL = 0.02  # seconds between two looks at the ledger
 _FEW_ROWS = 2_000
@@ -134,6 +137,12 @@ class Reader:
 
         with self._reaching(wanted, deadline, check) as snapshot:
             return answers(snapshot)
+
+    def tables(self, names: Sequence[str], cache: TableCache) -> dict[str, ViewTables]:
+        """Whole views by the column, all of one snapshot. Raises UsageError, NotReadyError, MissingSegmentError."""
+        with self._store.snapshot() as snapshot:
+            plans = {name: self._plan(snapshot.ledger, Query(name)) for name in names}
+            return {name: cache.tables(snapshot, plan, self._freshness()) for name, plan in plans.items()}
 
     def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:
         """The answers of two definitions key by key at one cut; see `sides.find_side` for how they are written.

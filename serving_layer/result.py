@@ -83,20 +83,16 @@ class Result:
         end = "null" if self.end is None else f'"{self.next}"'
         return f'{head}{body}],"next":{end},"proof":{self.proven.text(self.freshness)}}}'
 
-    @property
-    def identity(self) -> list[str]:
-        """The columns that tell a row from the others: its key columns, and its bucket or window."""
-        names = [*self.presenter.keys, *([self.plan.time_name] if self.plan.time_name else [])]
-        return [name for name in self.values if name in names]
-
     def texts(self) -> tuple[list[str], list[str]]:
         """The JSON texts of the rows' identities and of the rows."""
         columns = {name: self._texts(name) for name in self.values}
         rows = [self.presenter.template % values for values in zip(*columns.values(), strict=True)]
-        head = f"{{{','.join(json_text(name).replace('%', '%%') + ':%s' for name in self.identity)}}}"
-        if not self.identity:
+        head = f"{{{','.join(json_text(name).replace('%', '%%') + ':%s' for name in self.presenter.identity)}}}"
+        if not self.presenter.identity:
             return ["{}"] * len(rows), rows
-        return [head % values for values in zip(*(columns[name] for name in self.identity), strict=True)], rows
+        return [
+            head % values for values in zip(*(columns[name] for name in self.presenter.identity), strict=True)
+        ], rows
 
     def _rows(self, columns: Iterator[Sequence[Any]]) -> list[Row]:
         names = list(self.values)
@@ -152,7 +148,8 @@ class Result:
         """A table typed by the view; the proof stands in the schema's metadata under `tideline.proof`."""
         from serving_layer.arrow import arrow_table
 
-        return arrow_table(self.plan, {name: self._python_values(name) for name in self.columns}, self.proof)
+        columns = {name: self._python_values(name) for name in self.columns if name in self.values}
+        return arrow_table(self.plan, columns, self.proof)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A data frame; decimals and whole numbers beside nulls stay exact, as objects."""

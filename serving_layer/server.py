@@ -105,6 +105,7 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
             _Server(config, started, app.state.live.end).run([listener])
         finally:
             app.state.intake.close()
+            app.state.sql.close()
             home.clear_status("serve")
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -19,6 +19,7 @@ from tideline.stores.base import Item, Snapshot, WriteTransaction
 from tideline.types import Column
 from tideline.walk import Block, MergedRow, StatesMerger, block, walk
 
+_AT_ONCE = 4_096  # rows that are merged together
 Row = tuple[Sequence[Any], "int | None", Sequence[Any]]
 """(key, bucket, states): wire values, microseconds or None, a state per measure."""
 
@@ -116,6 +117,23 @@ class MergedView:
         return _blocks(scans, self._batch, self._floor, self._merge)
 
 
+    def settled(self, snapshot: Snapshot) -> Iterator[Block]:
+        """The rows of the batch side alone, in the order of the keys."""
+        scans = [snapshot.scan(space) for space in self._spaces[: self._batch]]
+        return _blocks(scans, self._batch, self._floor, self._merge)
+
+    def fresh(self, snapshot: Snapshot) -> Iterator[Block]:
+        """The rows of which the speed side has something, both sides merged; in the order of the keys."""
+        batch, speed = self._spaces[: self._batch], self._spaces[self._batch :]
+        touched = [dict(snapshot.scan(space)) for space in speed]
+        names = sorted({name for items in touched for name in items})
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            sides = [*(snapshot.get_many(space, some) for space in batch), *touched]
+            found = [(index, [(name, side[name]) for name in some if name in side]) for index, side in enumerate(sides)]
+            yield _above(block([(i, items) for i, items in found if items], self._batch, self._merge), self._floor)
+
+
 def get_row(
     snapshot: Snapshot,
     view: MergeableView,
@@ -152,10 +170,12 @@ def _rows(blocks: Iterable[Block]) -> Iterator[MergedRow]:
 
 def _blocks(scans: Sequence[Iterator[Item]], batch: int, floor: int | None, merge: StatesMerger) -> Iterator[Block]:
     for found in walk(scans, batch, merge):
-        if floor is None:
-            yield found
-        else:
-            yield found.where([bucket is None or bucket >= floor for bucket in found.buckets])
+        yield _above(found, floor)
+
+
+def _above(found: Block, floor: int | None) -> Block:
+    """The rows that retention has not reached."""
+    return found if floor is None else found.where([bucket is None or bucket >= floor for bucket in found.buckets])
 
 
 def merger(view: MergeableView) -> StatesMerger:

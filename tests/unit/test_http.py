@@ -313,9 +313,11 @@ def test_an_unknown_parameter_is_named_with_the_known_ones(client: httpx.Client)
     assert "window" in params["options"]
 
 
-def test_a_parameter_given_twice_is_refused(client: httpx.Client) -> None:
-    response = client.get("/v1/views/revenue/rows?country=France&country=Norway")
-    assert error(response, 400, "REPEATED_PARAMETER")["parameter"] == "country"
+def test_an_option_given_twice_is_refused_and_a_key_may_have_any_of_its_values(client: httpx.Client) -> None:
+    response = client.get("/v1/views/revenue/rows?limit=1&limit=2")
+    assert error(response, 400, "REPEATED_PARAMETER")["parameter"] == "limit"
+    rows = client.get("/v1/views/totals/rows?country=France&country=Norway&key.country=\\N").json()["rows"]
+    assert [row["country"] for row in rows] == [None, "France", "Norway"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""SQL over merged views: its answers are those of queries, and no statement reaches anything else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from serving import running
+from serving_case import HOUR, START, Event, Installation, installed, make_events
+
+from serving_layer.app import create_app
+from serving_layer.query import Query
+from serving_layer.reader import Reader
+from serving_layer.sql.engine import SqlEngine, SqlError, SqlTimeout
+from serving_layer.sql.process import SqlProcess
+from tideline.errors import TidelineError
+from tideline.runtime.home import Home
+from tideline.stores.lmdb import LmdbStore
+
+VIEWS = ["revenue", "totals", "hourly", "everything", "typed"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def reader(home: Path) -> Iterator[Reader]:
+    with LmdbStore.open(home, create=True) as store:
+        installed(store, 300)
+        with Reader(home) as found:
+            yield found
+
+
+@pytest.fixture(scope="module")
+def engine(reader: Reader) -> SqlEngine:
+    return SqlEngine(reader)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_table_is_the_merged_view(reader: Reader, engine: SqlEngine, view: str) -> None:
+    expected = reader.query(Query(view)).to_arrow()
+    for _ in range(2):
+        answer = engine.run(f"SELECT * FROM {view}")
+        assert answer.table.column_names == expected.column_names
+        key = [
+            name for name in expected.column_names if name in ("country", "product", "bucket", "quantity", "sold_at")
+        ]
+        found = sorted(map(repr, answer.table.to_pylist()))
+        assert len(found) == len(expected)
+        assert [{n: row[n] for n in key} for row in _sorted(answer.table.to_pylist(), key)] == [
+            {n: row[n] for n in key} for row in _sorted(expected.to_pylist(), key)
+        ]
+        assert sum(answer.table["lines"].to_pylist()) == sum(expected["lines"].to_pylist())
+        assert answer.proofs[view]["cut"] == reader.query(Query(view)).proof["cut"]
+
+
+def _sorted(rows: list[dict[str, Any]], key: list[str]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: [(row[name] is not None, str(row[name])) for name in key])
+
+
+def test_sums_are_those_of_a_query(reader: Reader, engine: SqlEngine) -> None:
+    sql = "SELECT country, sum(lines) AS lines, sum(revenue) AS revenue FROM revenue GROUP BY ALL"
+    found = {row["country"]: (row["lines"], row["revenue"]) for row in engine.run(sql).table.to_pylist()}
+    rows = reader.query(Query("revenue", group_by="country", window="all")).rows
+    assert found == {row["country"]: (row["lines"], row["revenue"]) for row in rows}
+
+
+def test_views_in_one_statement_are_of_one_snapshot(engine: SqlEngine) -> None:
+    sums = "(SELECT sum(lines) FROM revenue) = (SELECT sum(lines) FROM totals)"
+    answer = engine.run(f"SELECT {sums} AS same, (FROM everything SELECT lines)")
+    assert answer.table["same"].to_pylist() == [True]
+    assert set(answer.proofs) == {"revenue", "totals", "everything"}
+
+
+def test_what_comes_later_is_seen_at_once_and_null_keys_are_keys(tmp_path: Path) -> None:
+    events = make_events(120)
+    with LmdbStore.open(tmp_path, create=True) as store:
+        made = Installation(store)
+        with Reader(tmp_path) as reader:
+            engine = SqlEngine(reader)
+            for at in range(0, 120, 20):
+                made.commit(events[at : at + 20])
+                if at in (40, 80):
+                    made.publish()
+                rows = engine.run("SELECT country, lines FROM totals").table.to_pylist()
+                counted: dict[str | None, int] = {}
+                for event in events[: at + 20]:
+                    counted[event.country] = counted.get(event.country, 0) + 1
+                assert {row["country"]: row["lines"] for row in rows} == counted
+                assert engine.run("SELECT lines FROM everything").table["lines"].to_pylist() == [at + 20]
+
+
+def test_retention_hides_what_lies_before_it(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store:
+        made = Installation(store)
+        made.commit([Event(0, at, START + at * HOUR, "France", "cup", 1, 100) for at in range(6)])
+        made.publish(floors={"a" * 16: START + 3 * HOUR})
+        made.commit([Event(0, 6, START + HOUR, "France", "cup", 1, 100)])
+        with Reader(tmp_path) as reader:
+            assert len(SqlEngine(reader).run("FROM revenue").table) == len(reader.query(Query("revenue")).rows) == 3
+
+
+ESCAPES = [
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM '/etc/passwd'",
+    "SELECT content FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_blob('/etc/passwd')",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM read_parquet('https://127.0.0.1:1/x.parquet')",
+    "SELECT * FROM sniff_csv('/etc/passwd')",
+    "COPY totals TO '/tmp/tideline-escape.csv'",
+    "COPY (SELECT 1) TO '/tmp/tideline-escape.csv'",
+    "EXPORT DATABASE '/tmp/tideline-escape'",
+    "ATTACH '/tmp/tideline-escape.db'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET memory_limit = '64GB'",
+    "SET enable_external_access = true",
+    "RESET lock_configuration",
+    "PRAGMA database_list",
+    "CREATE TABLE t AS SELECT 1",
+    "CREATE OR REPLACE VIEW totals AS SELECT 1",
+    "DROP VIEW totals",
+    "INSERT INTO totals VALUES (1)",
+    "UPDATE totals SET lines = 0",
+    "DELETE FROM totals",
+    "CALL pragma_version()",
+    "CHECKPOINT",
+    "VACUUM",
+    "BEGIN",
+    "PREPARE p AS SELECT 1",
+    "EXECUTE p",
+    "SELECT 1; DROP VIEW totals",
+    "",
+    ";",
+    "SELECT * FROM engine",
+    "SELECT * FROM tables",
+    "SELECT getenv('HOME')",
+    "SELECT * FROM nowhere",
+    "SELEC 1",
+    "SELECT \x00",
+]
+
+
+@pytest.mark.parametrize("sql", ESCAPES)
+def test_a_statement_reaches_nothing_but_views(engine: SqlEngine, sql: str) -> None:
+    with pytest.raises(SqlError):
+        engine.run(sql)
+    assert not list(Path("/tmp").glob("tideline-escape*"))
+    assert engine.run("SELECT count(*) AS n FROM totals").table["n"].to_pylist() == [4]
+
+
+def test_no_statement_runs_for_ever(engine: SqlEngine) -> None:
+    began = time.monotonic()
+    with pytest.raises(SqlTimeout) as late:
+        engine.run("WITH RECURSIVE n AS (SELECT 1 x UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n", seconds=0.5)
+    assert late.value.condition == "SQL_TIMEOUT"
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("sql", ["FROM range(1000000)", "SELECT repeat('x', 100000) FROM range(5000)"])
+def test_no_answer_is_too_large(engine: SqlEngine, sql: str) -> None:
+    with pytest.raises(SqlError) as refused:
+        engine.run(sql)
+    assert refused.value.condition == "SQL_TOO_LARGE"
+
+
+def test_a_process_that_runs_out_of_memory_is_made_anew(home: Path, reader: Reader) -> None:
+    process = SqlProcess(Home(home), memory=1 << 30)
+    try:
+        with pytest.raises(TidelineError) as refused:
+            process.ask("SELECT length(repeat('x', 3000000000)) + length(repeat('y', 3000000000))")
+        assert refused.value.condition in ("SQL_ENDED", "BAD_SQL")
+        with pytest.raises(TidelineError) as late:
+            process.ask("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", seconds=1)
+        assert late.value.condition == "SQL_TIMEOUT"
+        proofs, rows = process.ask("SELECT count(*) FROM totals")
+        assert set(proofs) == {"totals"}
+        assert rows
+    finally:
+        process.close()
+
+
+def test_statements_over_http(home: Path, reader: Reader) -> None:
+    app = create_app(reader)
+    with running(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        ambiguous = "SELECT country FROM revenue JOIN totals ON true"
+        plain = client.post(
+            "/v1/sql", json={"sql": "SELECT country, revenue, 1 AS a, 2 AS a FROM totals ORDER BY country"}
+        )
+        assert plain.json()["columns"] == ["country", "revenue", "a", "a"]
+        assert plain.json()["rows"][0][0] == ""
+        assert plain.json()["rows"][-1] == [None, "30465.13", 1, 2]
+        assert plain.json()["proofs"]["totals"]["mode"] == "live"
+        text = client.post("/v1/sql", json={"sql": "FROM totals SELECT count(*) AS n", "format": "csv"})
+        assert text.text == "n\n4\n"
+        for body, status, condition in (
+            ({"sql": "DROP VIEW totals"}, 400, "SQL_NOT_A_QUERY"),
+            ({"sql": "FROM range(10)", "limit": 5}, 400, "SQL_TOO_LARGE"),
+            ({"sql": "FROM nope"}, 400, "BAD_SQL"),
+            ({"sql": ambiguous}, 400, "BAD_SQL"),
+            ({"sql": "SELECT 1", "windw": 1}, 400, "UNKNOWN_FIELD"),
+            ({"sql": 5}, 422, "BAD_REQUEST_BODY"),
+            ([], 422, "BAD_REQUEST_BODY"),
+        ):
+            refused = client.post("/v1/sql", json=body)
+            assert (refused.status_code, refused.json()["error"]["condition"]) == (status, condition)
+    app.state.sql.close()
