@@ -95,6 +95,7 @@ def openapi() -> Json:
             "/v1/views/{view}/rows": {"get": _rows()},
             "/v1/views/{view}/changes": {"get": _changes()},
             "/v1/query": {"post": _query()},
+            "/v1/sql": {"post": _sql()},
             "/v1/sources/{source}/events": {"post": _events()},
             "/v1/status": {"get": _route("Cuts, lag, versions, layers, dead letters.", _json())},
             "/healthz": {"get": _route("The store can be read.", _json(_object("ok", "committed")))},
@@ -222,6 +223,29 @@ def _query() -> Json:
         "properties": {"results": {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}}}
     }
     route = _route("Several queries on one snapshot.", _json(results), 400, 404, 413, 422, 504)
+    return {**route, "requestBody": {"required": True, "content": _json(body, example)}}
+
+
+def _sql() -> Json:
+    body = _object("sql") | {
+        "additionalProperties": False,
+        "properties": {
+            "sql": {"type": "string", "description": "One SELECT of DuckDB's SQL; every view is a table."},
+            "limit": {"type": "integer", "minimum": 0, "description": "Most rows that it may have, up to 100,000."},
+            "timeout": {"type": "number", "minimum": 0, "maximum": 300, "description": "Seconds it may take."},
+            "format": {"enum": list(FORMATS), "description": "Before Accept."},
+        },
+    }
+    answer = _object("columns", "rows", "proofs") | {
+        "properties": {
+            "columns": {"type": "array", "items": {"type": "string"}},
+            "rows": {"type": "array", "items": {"type": "array"}},
+            "proofs": {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Proof"}},
+        }
+    }
+    content = {**_json(answer), MEDIA_TYPES["csv"].partition(";")[0]: {}, MEDIA_TYPES["arrow"]: {}}
+    route = _route("A statement over the merged views.", content, 400, 404, 406, 413, 422, 504)
+    example = {"sql": "SELECT country, sum(revenue) AS revenue FROM revenue GROUP BY country ORDER BY 2 DESC"}
     return {**route, "requestBody": {"required": True, "content": _json(body, example)}}
 
 

@@ -25,6 +25,7 @@ from tideline.view import View
 
 if TYPE_CHECKING:
     from serving_layer.reader import Reader
+    from tideline.client import AsyncClient, Client
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "TopK",
     "Variance",
     "View",
+    "connect",
+    "connect_async",
     "days",
     "hours",
     "minutes",
@@ -56,3 +59,17 @@ def open(home: str = ".tideline", **options: Any) -> Reader:
     from serving_layer.reader import Reader
 
     return Reader(home, **options)
+
+
+def connect(url: str, token: str | None = None, **options: Any) -> Client:
+    """A client of a server's merged views, for use with `with`; options are those of `tideline.client.Client`."""
+    from tideline.client import Client
+
+    return Client(url, token, **options)
+
+
+def connect_async(url: str, token: str | None = None, **options: Any) -> AsyncClient:
+    """The same for `async with`."""
+    from tideline.client import AsyncClient
+
+    return AsyncClient(url, token, **options)

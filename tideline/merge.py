@@ -116,7 +116,6 @@ class MergedView:
         scans = [snapshot.scan(space, lower, upper) for space in self._spaces]
         return _blocks(scans, self._batch, self._floor, self._merge)
 
-
     def settled(self, snapshot: Snapshot) -> Iterator[Block]:
         """The rows of the batch side alone, in the order of the keys."""
         scans = [snapshot.scan(space) for space in self._spaces[: self._batch]]

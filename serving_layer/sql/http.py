@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import io
 import json
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,9 +15,9 @@ from serving_layer.proof import json_text
 from serving_layer.query import seconds as read_seconds
 from serving_layer.query import similar, whole
 from serving_layer.responses import PROOF_HEADER
-from serving_layer.result import plain
 from serving_layer.sql.engine import MOST_ROWS
 from serving_layer.sql.process import SECONDS, SqlProcess
+from serving_layer.sql.show import shown_rows
 from tideline.errors import UsageError
 
 FIELDS = ("sql", "limit", "timeout", "format")
@@ -40,7 +38,8 @@ def sql_response(process: SqlProcess, body: Any, headers: Headers) -> Response:
                 known=list(FIELDS),
             )
     form = chosen_form(body.get("format"), headers)
-    rows = min(whole("limit", body.get("limit", MOST_ROWS), 0) or 0, MOST_ROWS)
+    asked = whole("limit", body.get("limit"), 0)
+    rows = MOST_ROWS if asked is None else min(asked, MOST_ROWS)
     proofs, stream = process.ask(body["sql"], rows, read_seconds("timeout", body.get("timeout", SECONDS)))
     told = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
     if form != "json":
@@ -49,22 +48,13 @@ def sql_response(process: SqlProcess, body: Any, headers: Headers) -> Response:
     return Response(found, 200, {**told, **packing}, MEDIA_TYPES[form])
 
 
-def _shown(value: Any) -> Any:
-    """A value as JSON carries it; what JSON has no form for, such as an interval, as its text."""
-    found = plain(value)
-    if isinstance(found, (dt.time, dt.timedelta, uuid.UUID)):
-        return str(found)
-    return [_shown(inner) for inner in found] if isinstance(found, list) else found
-
-
 def _body(form: str, proofs: Mapping[str, Any], stream: bytes) -> bytes:
     if form == "arrow":
         return stream
     import pyarrow as pa
 
     table = pa.ipc.open_stream(stream).read_all()
-    columns = [list(map(_shown, column.to_pylist())) for column in table.columns]
-    rows = list(map(list, zip(*columns, strict=True)))
+    rows = shown_rows(table)
     if form == "json":
         return json_text({"columns": table.column_names, "rows": rows, "proofs": proofs}).encode()
     text = io.StringIO()

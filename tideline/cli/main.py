@@ -22,6 +22,7 @@ from tideline.runtime.logs import fields, is_json
 
 MODULES = (
     "tideline.cli.query",
+    "tideline.cli.sql",
     "tideline.cli.views",
     "tideline.cli.status",
     "tideline.cli.serve",
