@@ -19,6 +19,8 @@ from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
 from serving_layer.limit import MAX_BODY, BodyLimit
 from serving_layer.live import Live
+from serving_layer.lock.gate import Gate, Lock, role_of
+from serving_layer.lock.scope import allowed, allowed_view, allowed_views, sql_scope
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
 from serving_layer.query import Query
@@ -64,14 +66,15 @@ STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 log = logging.getLogger(__name__)
 
 
-def create_app(reader: Reader) -> FastAPI:
-    """The app over a reader, which it does not close."""
+def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
+    """The app over a reader, which it does not close; `lock` says who may ask, by default what its home says."""
     app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.reader = reader
     live = app.state.live = Live(reader)
     statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Gate, lock=lock or Lock(reader.home))
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -83,6 +86,7 @@ def create_app(reader: Reader) -> FastAPI:
         formats = [value for name, value in params if name == "format"]
         form = chosen_form(formats[-1] if formats else None, headers)
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
+        query = allowed(reader, role_of(request), query)
         return await _answered(reader, [query], lambda: _rows(reader, query, form, headers))
 
     # First, as routes are tried in turn and this one is asked most.
@@ -93,30 +97,34 @@ def create_app(reader: Reader) -> FastAPI:
         params = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = {name: value for name, value in params if name in ("every", "last_event_id")}
         query = Query.from_params(view, [(name, value) for name, value in params if name not in given])
+        query = allowed(reader, role_of(request), query)
         last = request.headers.get("last-event-id", given.get("last_event_id"))
         events = await live.follow(query, given.get("every"), last)
         return StreamingResponse(events, headers=STREAM, media_type="text/event-stream")
 
     @app.get("/v1/views")
-    def views() -> Response:
-        return json_response({"views": reader.describe_all()})
+    def views(request: Request) -> Response:
+        return json_response({"views": allowed_views(reader, role_of(request))})
 
     @app.get("/v1/views/{view}")
-    def view(view: str) -> Response:
-        return json_response(reader.describe(view))
+    def view(view: str, request: Request) -> Response:
+        return json_response(allowed_view(reader, role_of(request), view))
 
     @app.post("/v1/query")
-    async def query(body: Annotated[Any, Body()]) -> Response:
-        queries = _queries(body)
+    async def query(request: Request, body: Annotated[Any, Body()]) -> Response:
+        role = role_of(request)
+        queries = [allowed(reader, role, query) for query in _queries(body)]
         return await _answered(reader, queries, lambda: _results(reader.query_many(queries)))
 
     @app.post("/v1/sql")
     async def sql(request: Request, body: Annotated[Any, Body()]) -> Response:
         headers = dict(request.scope["headers"])
-        return await run_in_threadpool(lambda: sql_response(statements, body, headers))
+        role = role_of(request)
+        return await run_in_threadpool(lambda: sql_response(statements, body, headers, sql_scope(reader, role)))
 
     @app.post("/v1/sources/{source}/events")
     async def events(source: str, request: Request) -> Response:
+        role_of(request).check_source(source)
         body = await request.body()
         return json_response(await run_in_threadpool(lambda: intake.take(reader.ledger(), source, body)), 202)
 

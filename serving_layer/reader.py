@@ -84,6 +84,11 @@ class Reader:
         find_view(self.ledger(), name)
         return ViewReader(self, name)
 
+    def definition(self, view: str) -> ViewDefinition:
+        """A view's definition, as it is answered now. Raises UsageError UNKNOWN_VIEW, NotReadyError VIEW_NOT_LIVE."""
+        ledger = self.ledger()
+        return self._definition(ledger, find_view(ledger, view))
+
     def describe(self, view: str) -> dict[str, Any]:
         """A JSON-able description of a view: its key, bucket, measures with their bounds, answers."""
         ledger = self.ledger()
@@ -138,11 +143,19 @@ class Reader:
         with self._reaching(wanted, deadline, check) as snapshot:
             return answers(snapshot)
 
-    def tables(self, names: Sequence[str], cache: TableCache) -> dict[str, ViewTables]:
-        """Whole views by the column, all of one snapshot. Raises UsageError, NotReadyError, MissingSegmentError."""
+    def tables(self, names: Sequence[str], cache: TableCache, parts: Mapping[str, Query]) -> dict[str, ViewTables]:
+        """Views by the column, all of one snapshot: whole, or what one of `parts` asks of it.
+
+        Raises UsageError, NotReadyError, MissingSegmentError.
+        """
         with self._store.snapshot() as snapshot:
-            plans = {name: self._plan(snapshot.ledger, Query(name)) for name in names}
-            return {name: cache.tables(snapshot, plan, self._freshness()) for name, plan in plans.items()}
+            found = {}
+            for name in names:
+                if name in parts:
+                    found[name] = cache.part(self._answer(snapshot, parts[name], None))
+                else:
+                    found[name] = cache.tables(snapshot, self._plan(snapshot.ledger, Query(name)), self._freshness())
+            return found
 
     def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:
         """The answers of two definitions key by key at one cut; see `sides.find_side` for how they are written.

@@ -6,12 +6,16 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
 
 from serving_layer.app import create_app
+from serving_layer.lock.gate import Lock, is_loopback
 from serving_layer.reader import Reader
 from tideline.errors import OutsideError, Texts
 from tideline.runtime.collector import collect_seldom
@@ -29,8 +33,33 @@ class ServeError(OutsideError):
             "port {port} on {host} is taken",
             "free it, choose another with --port, or use --port auto",
         ),
+        "NOT_LOCKED": (
+            "{host} can be reached from elsewhere, and everybody there could read and write",
+            "make a token first (tideline token create), or name an issuer in access.toml; or listen on 127.0.0.1",
+        ),
+        "BAD_TLS": (
+            "the certificate or its key cannot be used: {reason}",
+            "see serve.tls_certificate and serve.tls_key",
+        ),
         "CANNOT_LISTEN": ("cannot listen on {host} port {port}: {reason}", "choose another --host or --port"),
     }
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Files of a TLS certificate and its key, and the origins whose pages may ask, with commas; empty: none."""
+
+    certificate: str = ""
+    key: str = ""
+    origins: str = ""
+
+    def check(self) -> None:
+        """Raises ServeError BAD_TLS."""
+        if self.certificate or self.key:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key or None)
+            except (OSError, ValueError) as error:
+                raise ServeError("BAD_TLS", reason=str(error)) from error
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -75,21 +104,36 @@ class _Server(uvicorn.Server):
             self._tell()
 
 
-def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda line: None) -> None:
+def serve(
+    home: Home,
+    host: str,
+    port: int,
+    say: Callable[[str], None] = lambda line: None,
+    doors: Doors = Doors(),
+) -> None:
     """Serves until SIGINT or SIGTERM; `say` gets the address once it answers.
 
-    Raises StoreError where the home has no store, ServeError where the port cannot be had.
+    Raises StoreError where the home has no store, ServeError where the port cannot be had, or others than this machine
+    could reach it and nobody has to show who they are.
     """
+    doors.check()
+    lock = Lock(home)
+    if lock.is_open and not is_loopback(host):
+        raise ServeError("NOT_LOCKED", host=host)
     with LmdbStore.open(home.path, readonly=True) as store:
         store.check()
     with Reader(home) as reader, bind(host, port) as listener:
         url = address_of(listener, host)
+        url = url.replace("http:", "https:", 1) if doors.certificate else url
 
         def started() -> None:
             home.write_status("serve", {"url": url, "ready": True})
             say(f"serving {url}")
 
-        app = create_app(reader)
+        app = create_app(reader, lock)
+        if doors.origins:
+            origins = [origin.strip() for origin in doors.origins.split(",")]
+            app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -97,6 +141,9 @@ def serve(home: Home, host: str, port: int, say: Callable[[str], None] = lambda 
             access_log=False,
             timeout_graceful_shutdown=GRACE,
             lifespan="off",
+            server_header=False,
+            ssl_certfile=doors.certificate or None,
+            ssl_keyfile=doors.key or None,
         )
         collect_seldom()
         # uvicorn raises a caught signal again when it has stopped; that must not end the process untidied.

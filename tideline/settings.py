@@ -149,6 +149,16 @@ ROWS: tuple[Setting, ...] = (
     Setting("batch.keep_versions", "integer", 3, "Batch versions that stay readable."),
     Setting("serve.host", "text", "127.0.0.1", "Address that the HTTP API listens on."),
     Setting("serve.port", "port", 8400, "Port of the HTTP API and its page; auto: a free one."),
+    Setting(
+        "serve.tls_certificate", "text", "", "File with the server's certificate and its chain, PEM; empty: no TLS."
+    ),
+    Setting("serve.tls_key", "text", "", "File with the key of the certificate, PEM."),
+    Setting(
+        "serve.cors_origins",
+        "text",
+        "",
+        "Origins whose pages may ask the HTTP API from a browser, with commas; empty: none but its own page.",
+    ),
     Setting("log.format", "text", "text", "Log lines of the layers: text, or json, one object a line.", FORMATS),
     Setting(
         "spark.driver_memory",

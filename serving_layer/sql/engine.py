@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
 
+from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.sql.tables import TableCache, ViewTables
 from tideline.errors import OutsideError, Texts, UsageError
@@ -68,11 +69,18 @@ class SqlEngine:
         self._reader = reader
         self._cache = TableCache()
 
-    def run(self, sql: str, rows: int = MOST_ROWS, seconds: float = 30.0) -> Answer:
-        """The answer to one statement, of at most so many rows. Raises SqlError, SqlTimeout, and as a query does."""
-        known = self._reader.views()
+    def run(
+        self, sql: str, rows: int = MOST_ROWS, seconds: float = 30.0, parts: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The answer to one statement, of at most so many rows.
+
+        With `parts` there are only those views, whole where it has None, else what the query of these fields asks.
+        Raises SqlError, SqlTimeout, and as a query does.
+        """
+        known = [name for name in self._reader.views() if parts is None or name in parts]
+        asked = {name: Query.from_json(fields) for name, fields in (parts or {}).items() if fields is not None}
         words = {word.lower() for word in re.findall(r"\w+", sql)}
-        tables = self._reader.tables([name for name in known if name.lower() in words], self._cache)
+        tables = self._reader.tables([name for name in known if name.lower() in words], self._cache, asked)
         with duckdb.connect(":memory:", config=dict(_CONFIG)) as database:
             for name, table in tables.items():
                 _define(database, name, table)

@@ -23,8 +23,11 @@ from tideline.errors import UsageError
 FIELDS = ("sql", "limit", "timeout", "format")
 
 
-def sql_response(process: SqlProcess, body: Any, headers: Headers) -> Response:
-    """The answer to `{"sql", "limit", "timeout", "format"}`. Raises UsageError, and what `SqlProcess.ask` raises."""
+def sql_response(process: SqlProcess, body: Any, headers: Headers, parts: Mapping[str, Any] | None = None) -> Response:
+    """The answer to `{"sql", "limit", "timeout", "format"}` over `parts` of views, as `SqlEngine.run` takes them.
+
+    Raises UsageError, and what `SqlProcess.ask` raises.
+    """
     if not isinstance(body, Mapping) or not isinstance(body.get("sql"), str):
         raise UsageError("BAD_REQUEST_BODY", "the body is not an object with sql", 'post {"sql": "SELECT ..."}')
     for name in body:
@@ -40,7 +43,7 @@ def sql_response(process: SqlProcess, body: Any, headers: Headers) -> Response:
     form = chosen_form(body.get("format"), headers)
     asked = whole("limit", body.get("limit"), 0)
     rows = MOST_ROWS if asked is None else min(asked, MOST_ROWS)
-    proofs, stream = process.ask(body["sql"], rows, read_seconds("timeout", body.get("timeout", SECONDS)))
+    proofs, stream = process.ask(body["sql"], rows, read_seconds("timeout", body.get("timeout", SECONDS)), parts)
     told = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
     if form != "json":
         told[PROOF_HEADER] = json.dumps(proofs, ensure_ascii=True)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import IO, Any
 
 from serving_layer.find import NotReadyError
@@ -31,8 +32,10 @@ class SqlProcess:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, sql: str, rows: int = MOST_ROWS, seconds: float = SECONDS) -> tuple[dict[str, Any], bytes]:
-        """(the proofs of the views that are named, the rows as an Arrow stream).
+    def ask(
+        self, sql: str, rows: int = MOST_ROWS, seconds: float = SECONDS, parts: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], bytes]:
+        """(the proofs of the views that are named, the rows as an Arrow stream); see `SqlEngine.run`.
 
         Raises SqlError, SqlTimeout, NotReadyError SQL_BUSY, and what a query raises.
         """
@@ -41,7 +44,7 @@ class SqlProcess:
                 "SQL_BUSY", f"other statements took all of {seconds:g} s", "try again later", seconds=seconds
             )
         try:
-            request = json.dumps({"sql": sql, "rows": rows, "seconds": seconds}) + "\n"
+            request = json.dumps({"sql": sql, "rows": rows, "seconds": seconds, "parts": parts}) + "\n"
             try:
                 process = self._running()
                 assert process.stdin is not None

@@ -63,6 +63,12 @@ class TableCache:
         named = named if keys else pa.table({"any": [True] * len(touched.keys)})
         return ViewTables(presenter.identity, settled, named, answers(iter(blocks)), proof.value(freshness))
 
+    def part(self, result: Result) -> ViewTables:
+        """The tables of an answer to a query."""
+        found = result.to_arrow()
+        nothing = found.slice(0, 0)
+        return ViewTables([], found, pa.table({"any": pa.array([], pa.bool_())}), nothing, result.proof)
+
     def _keep(self, name: Hashable, table: pa.Table) -> None:
         self._kept[name] = table
         while sum(kept.nbytes for kept in self._kept.values()) > MOST_BYTES and len(self._kept) > 1:

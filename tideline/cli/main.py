@@ -26,6 +26,7 @@ MODULES = (
     "tideline.cli.views",
     "tideline.cli.status",
     "tideline.cli.serve",
+    "tideline.cli.token",
     "tideline.cli.up",
     "tideline.cli.demo",
     "tideline.cli.definitions",

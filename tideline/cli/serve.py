@@ -14,9 +14,10 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from serving_layer.server import serve
+    from serving_layer.server import Doors, serve
     from tideline.runtime.home import Home
     from tideline.runtime.logs import announce
 
     settings = logged_settings(args, {"serve.host": args.host, "serve.port": args.port})
-    serve(Home(args.home), settings["serve.host"], settings["serve.port"], announce)
+    doors = Doors(settings["serve.tls_certificate"], settings["serve.tls_key"], settings["serve.cors_origins"])
+    serve(Home(args.home), settings["serve.host"], settings["serve.port"], announce, doors)

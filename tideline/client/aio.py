@@ -100,6 +100,7 @@ class AsyncClient:
         while True:
             async for change in self._stream(reader, ask.changes_call(view, options, reader.last)):
                 yield change
+            await asyncio.sleep(ask.BETWEEN)
 
     async def _stream(self, reader: EventReader, call: ask.Call) -> AsyncIterator[Change]:
         steps, outcome = ask.attempts(self.url, call, self.timeout), None

@@ -20,6 +20,7 @@ _AGAIN = frozenset({429, 502, 503, 504})
 """Statuses after which the same may go well a moment later."""
 _FINAL = frozenset({"AT_LEAST_TIMEOUT", "SQL_TIMEOUT", "SQL_ENDED", "VIEW_QUARANTINED", "PRODUCE_FAILED"})
 """Conditions that had their time already, or do not pass."""
+BETWEEN = 0.2  # seconds between a stream that ended and the next
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _FIELDS = ("start", "end", "window", "slide", "zone", "group_by", "measures", "order", "limit", "limit_by", "cursor")
 _OPTIONS = frozenset({*_FIELDS, "at_least", "max_staleness", "version", "timeout", "parts"})

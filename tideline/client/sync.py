@@ -94,6 +94,7 @@ class Client:
         reader = EventReader()
         while True:
             yield from self._stream(reader, ask.changes_call(view, options, reader.last))
+            time.sleep(ask.BETWEEN)
 
     def _stream(self, reader: EventReader, call: ask.Call) -> Iterator[Change]:
         steps, outcome = ask.attempts(self.url, call, self.timeout), None

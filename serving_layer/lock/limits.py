@@ -1,0 +1,58 @@
+"""How much somebody may ask: a bucket that fills with time, of requests and of rows."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_MOST = 10_000  # of those that are remembered
+_ROWS_BURST = 10.0  # seconds' worth of rows that may be had at once
+
+
+@dataclass
+class _Bucket:
+    level: float
+    at: float
+
+    def fill(self, rate: float, most: float, now: float) -> None:
+        self.level = min(most, self.level + (now - self.at) * rate)
+        self.at = now
+
+
+class Limits:
+    """By token, or whoever asks. Rates are those of the `[limits]` of the file of roles; without, there is no limit."""
+
+    def __init__(self, limits: Mapping[str, float]) -> None:
+        self._rate = limits.get("requests_per_second")
+        self._burst = limits.get("burst", max(2 * (self._rate or 0), 10))
+        self._rows = limits.get("rows_per_second")
+        self._requests: OrderedDict[str, _Bucket] = OrderedDict()
+        self._taken: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def ask(self, who: str) -> float:
+        """Takes one request; 0, or the seconds after which there will be another."""
+        now, wait = time.monotonic(), 0.0
+        if self._rows is not None:
+            rows = self._bucket(self._taken, who, self._rows, self._rows * _ROWS_BURST, now)
+            wait = max(0.0, -rows.level / self._rows)
+        if self._rate is not None and not wait:
+            bucket = self._bucket(self._requests, who, self._rate, self._burst, now)
+            if bucket.level < 1:
+                return (1 - bucket.level) / self._rate
+            bucket.level -= 1
+        return wait
+
+    def took(self, who: str, rows: int) -> None:
+        """Notes the rows of an answer: whoever had more than there were waits for the next."""
+        if self._rows is not None:
+            self._bucket(self._taken, who, self._rows, self._rows * _ROWS_BURST, time.monotonic()).level -= rows
+
+    def _bucket(self, of: OrderedDict[str, _Bucket], who: str, rate: float, most: float, now: float) -> _Bucket:
+        bucket = of.pop(who, None) or _Bucket(most, now)
+        bucket.fill(rate, most, now)
+        of[who] = bucket
+        if len(of) > _MOST:
+            of.popitem(last=False)
+        return bucket

@@ -1,0 +1,207 @@
+"""Roles: which actions, views, columns, rows and sources somebody may have; queries are cut down to that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from serving_layer.query import NULL_TEXT, Query, is_several, names, similar
+from tideline.answers import Answer
+from tideline.definition import ViewDefinition
+from tideline.errors import Texts, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+READ, WRITE, OPERATE = "read", "write", "operate"
+ACTIONS = (READ, WRITE, OPERATE)
+
+
+class AccessError(UsageError):
+    """A file of roles that is wrong."""
+
+    texts: ClassVar[Texts] = {
+        "ACCESS_UNREADABLE": ("the roles in {path} cannot be read: {reason}", "see docs/security.md for its form"),
+        "UNKNOWN_ROLE": ("there is no role {role}", "roles: {known}"),
+    }
+
+
+class Forbidden(UsageError):
+    """What a role may not."""
+
+    texts: ClassVar[Texts] = {
+        "FORBIDDEN": ("the role {role} may not {action}", "ask whoever runs the server for another role"),
+        "FORBIDDEN_VIEW": ("the role {role} may not read view {view}", "views it may read: {known}"),
+        "FORBIDDEN_SOURCE": ("the role {role} may not write to source {source}", "ask for another role"),
+        "FORBIDDEN_COLUMN": ("the role {role} may not see {column} of view {view}", "leave it out"),
+    }
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a role may. `views` and `sources` None are all; `rows` are the values that key columns may have, `masked`
+    the columns that are not shown, as `column` or `view.column`."""
+
+    name: str
+    actions: frozenset[str] = frozenset(ACTIONS)
+    views: frozenset[str] | None = None
+    sources: frozenset[str] | None = None
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    masked: frozenset[str] = frozenset()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it sees every row and column of the views that it may read."""
+        return not self.rows and not self.masked
+
+    def check(self, action: str) -> None:
+        """Raises Forbidden where it may not do so."""
+        if action not in self.actions:
+            raise Forbidden("FORBIDDEN", role=self.name, action=action)
+
+    def check_source(self, source: str) -> None:
+        """Raises Forbidden where it may not write there."""
+        self.check(WRITE)
+        if self.sources is not None and source not in self.sources:
+            raise Forbidden("FORBIDDEN_SOURCE", role=self.name, source=source)
+
+    def may_read(self, view: str) -> bool:
+        """Whether it may read a view, or some of it."""
+        return READ in self.actions and (self.views is None or view in self.views)
+
+    def check_view(self, view: str) -> None:
+        """Raises Forbidden where it may not read a view."""
+        self.check(READ)
+        if not self.may_read(view):
+            raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=view, known=sorted(self.views or ()))
+
+    def hides(self, view: ViewDefinition) -> frozenset[str]:
+        """The columns of a view that it does not see, answers that are made of them among these."""
+        every = {column.name for column in view.key} | set(view.measures) | set(view.answers)
+        hidden = {name for name in every if name in self.masked or f"{view.name}.{name}" in self.masked}
+        made = {name for name, text in view.answers.items() if Answer(text, view.shown).names & hidden}
+        return frozenset(hidden | made)
+
+    def restrict(self, query: Query, view: ViewDefinition) -> Query:
+        """The query for what it may see. Raises Forbidden where it asks for more."""
+        self.check_view(view.name)
+        if self.is_whole:
+            return query
+        key = [column.name for column in view.key]
+        for column in self.rows:
+            if column not in key:
+                raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=view.name, known=sorted(self.views or ()))
+        hidden = self.hides(view)
+        self._check_named(query, view.name, hidden)
+        filtered = {**query.key, **{name: _both(query.key.get(name), allowed) for name, allowed in self.rows.items()}}
+        found = replace(query, key=filtered)
+        if hidden & set(key) and query.group_by is None:
+            found = replace(found, group_by=[name for name in key if name not in hidden])
+        if hidden and query.measures is None:
+            found = replace(found, measures=[name for name in (*view.shown, *view.answers) if name not in hidden])
+        return found
+
+    def _check_named(self, query: Query, view: str, hidden: Iterable[str]) -> None:
+        hidden = frozenset(hidden)
+        by = (query.limit_by or "").rpartition(":")[0] if isinstance(query.limit_by, str) else ""
+        grouped = names("group_by", query.group_by) or ()
+        ordered = [text.lstrip("+-").partition(".")[0] for text in names("order", query.order) or ()]
+        for name in (*query.key, *grouped, *(names("measures", query.measures) or ()), *ordered, *by.split(",")):
+            if name.strip() in hidden:
+                raise Forbidden("FORBIDDEN_COLUMN", role=self.name, column=name.strip(), view=view)
+
+
+EVERYTHING = Role("everybody")
+
+
+def _both(asked: Any, allowed: tuple[str, ...]) -> list[str]:
+    """The values that are asked for and allowed; as text, by which keys are compared when they are read."""
+    if asked is None:
+        return list(allowed)
+    wanted = {NULL_TEXT if one is None else str(one) for one in (asked if is_several(asked) else [asked])}
+    return [value for value in allowed if value in wanted]
+
+
+@dataclass(frozen=True)
+class Access:
+    """The roles of a file, and how OIDC and limits are configured in it."""
+
+    roles: Mapping[str, Role]
+    oidc: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def role(self, name: str) -> Role:
+        """The role of that name. Raises AccessError UNKNOWN_ROLE."""
+        if name not in self.roles:
+            raise AccessError("UNKNOWN_ROLE", role=name, known=sorted(self.roles), similar=similar(name, self.roles))
+        return self.roles[name]
+
+
+BUILT_IN: Mapping[str, Role] = {
+    "admin": Role("admin"),
+    "reader": Role("reader", frozenset({READ})),
+    "writer": Role("writer", frozenset({WRITE})),
+    "operator": Role("operator", frozenset({READ, OPERATE})),
+}
+"""Roles that are there without a file."""
+_ROLE_FIELDS = frozenset({"actions", "views", "sources", "rows", "mask"})
+_OIDC_FIELDS = frozenset({"issuer", "audience", "claim", "jwks", "algorithms", "roles"})
+_LIMIT_FIELDS = frozenset({"requests_per_second", "burst", "rows_per_second"})
+
+
+def load_access(path: Path) -> Access:
+    """The roles in a TOML file, with those that are built in; these alone where there is no file.
+
+    Raises AccessError ACCESS_UNREADABLE, which says where it is wrong.
+    """
+    if not path.exists():
+        return Access(BUILT_IN)
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+        _known(raw, frozenset({"roles", "oidc", "limits"}), "the file")
+        roles = {name: _role(name, given) for name, given in raw.get("roles", {}).items()}
+        oidc, limits = dict(raw.get("oidc", {})), dict(raw.get("limits", {}))
+        _known(oidc, _OIDC_FIELDS, "[oidc]")
+        _known(limits, _LIMIT_FIELDS, "[limits]")
+        if oidc and not (oidc.get("issuer") and oidc.get("audience")):
+            raise ValueError("[oidc] needs issuer and audience")
+        for name, value in limits.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                raise ValueError(f"[limits] {name} is not a number above 0")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise AccessError("ACCESS_UNREADABLE", path=str(path), reason=str(error)) from error
+    return Access({**BUILT_IN, **roles}, oidc, limits)
+
+
+def _role(name: str, given: Mapping[str, Any]) -> Role:
+    _known(given, _ROLE_FIELDS, f"[roles.{name}]")
+    actions = _texts(given.get("actions", [READ]), f"[roles.{name}] actions")
+    if wrong := sorted(actions - set(ACTIONS)):
+        raise ValueError(f"[roles.{name}] has no action {wrong[0]}; actions: {', '.join(ACTIONS)}")
+    rows = given.get("rows", {})
+    if not isinstance(rows, Mapping) or not all(isinstance(values, list) and values for values in rows.values()):
+        raise ValueError(f"[roles.{name}] rows are not lists of values by key column")
+    return Role(
+        name,
+        actions,
+        _texts(given["views"], f"[roles.{name}] views") if "views" in given else None,
+        _texts(given["sources"], f"[roles.{name}] sources") if "sources" in given else None,
+        {column: tuple(map(str, values)) for column, values in rows.items()},
+        _texts(given.get("mask", []), f"[roles.{name}] mask"),
+    )
+
+
+def _texts(value: Any, where: str) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{where} is not a list of texts")
+    return frozenset(value)
+
+
+def _known(given: Mapping[str, Any], fields: frozenset[str], where: str) -> None:
+    if wrong := sorted(set(given) - fields):
+        raise ValueError(f"{where} has no entry {wrong[0]}; entries: {', '.join(sorted(fields))}")
