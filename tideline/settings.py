@@ -27,7 +27,9 @@ else:
 
 ENVIRONMENT_PREFIX = "TIDELINE_"
 # Read elsewhere, before settings are.
-NOT_SETTINGS = frozenset({"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG", "TIDELINE_KILL_AT"})
+NOT_SETTINGS = frozenset(
+    {"TIDELINE_CACHE", "TIDELINE_HOME", "TIDELINE_CONFIG", "TIDELINE_KILL_AT", "TIDELINE_JDBC_PASSWORD"}
+)
 
 
 _SERVER = r"([^\s,:/\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"

@@ -23,6 +23,7 @@ from tideline.runtime.logs import fields, is_json
 MODULES = (
     "tideline.cli.query",
     "tideline.cli.sql",
+    "tideline.cli.export",
     "tideline.cli.views",
     "tideline.cli.status",
     "tideline.cli.serve",

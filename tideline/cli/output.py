@@ -29,6 +29,8 @@ def print_result(result: Result, form: str) -> None:
         answer = result.to_json()
         print(table(result.columns, answer["rows"]))
         print("\n" + "\n".join(proof_lines(result.proof, len(result))))
+        if result.next is not None:
+            print(f"more    --cursor {result.next}")
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Row], form: str, whole: Any = None) -> None:

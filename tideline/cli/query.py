@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from tideline.cli.options import Commands, add_command, add_output
 from tideline.cli.output import print_result
 from tideline.errors import UsageError
+
+if TYPE_CHECKING:
+    from serving_layer.query import Query
 
 _OPTIONS = (
     ("from", "TIME", "first bucket, ISO 8601, UTC where it names no zone"),
@@ -29,21 +33,33 @@ _OPTIONS = (
 
 def register(commands: Commands) -> None:
     parser = add_command(commands, "query", "the merged answer of a view, with its proof", run)
-    parser.add_argument("view", metavar="VIEW")
-    parser.add_argument("pairs", metavar="key=value", nargs="*", help="filter by a key column; \\N is null")
-    for name, metavar, text in _OPTIONS:
-        parser.add_argument(f"--{name}", metavar=metavar, dest=f"query_{name.replace('-', '_')}", help=text)
+    add_query(parser)
     parser.add_argument("--parts", action="store_true", help="also the batch and the speed side (JSON)")
     add_output(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    import tideline
+def add_query(parser: argparse.ArgumentParser) -> None:
+    """The view, `key=value`, and the options of a query."""
+    parser.add_argument("view", metavar="VIEW")
+    parser.add_argument("pairs", metavar="key=value", nargs="*", help="filter by a key column; \\N is null")
+    for name, metavar, text in _OPTIONS:
+        parser.add_argument(f"--{name}", metavar=metavar, dest=f"query_{name.replace('-', '_')}", help=text)
+
+
+def query_of(args: argparse.Namespace) -> Query:
+    """The query that these arguments are. Raises UsageError."""
     from serving_layer.query import Query
 
     given = {name.replace("-", "_"): getattr(args, f"query_{name.replace('-', '_')}") for name, _, _ in _OPTIONS}
     options = {name: value for name, value in given.items() if value is not None}
-    query = Query.from_json({"view": args.view, "key": _key(args.pairs), "parts": args.parts, **options})
+    parts = getattr(args, "parts", False)
+    return Query.from_json({"view": args.view, "key": _key(args.pairs), "parts": parts, **options})
+
+
+def run(args: argparse.Namespace) -> None:
+    import tideline
+
+    query = query_of(args)
     with tideline.open(args.home) as reader:
         result = reader.query(query)
     print_result(result, args.output)
