@@ -207,3 +207,20 @@ def test_the_alert_rules_name_metrics_labels_and_sections_that_exist(spark: Spar
         kept = {"instance"} | {label for name in found for label in BY_NAME[name].labels}
         aggregated = set(re.findall(r"by \((\w+)\)", rule["expr"]))
         assert used <= (aggregated or kept), rule["alert"]
+
+
+def test_the_dashboard_of_grafana_asks_for_metrics_and_labels_that_there_are() -> None:
+    dashboard = json.loads(read("conf/grafana-dashboard.json"))
+    asked = [target for panel in dashboard["panels"] for target in panel["targets"]]
+    expressions = [target["expr"] for target in asked] + [a["expr"] for a in dashboard["annotations"]["list"]]
+    for expression in expressions:
+        names = re.findall(r"tideline_\w+", expression)
+        assert names
+        for name in names:
+            known = BY_NAME.get(name) or BY_NAME.get(name.removesuffix("_sum").removesuffix("_count"))
+            assert known is not None, name
+    for target in asked:
+        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
+            labels = {one for name in re.findall(r"tideline_\w+", target["expr"]) for one in BY_NAME[name].labels}
+            assert label in labels, target
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]) >= 10
