@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
@@ -89,9 +90,12 @@ def _tagged(value: Any) -> dict[str, str]:
 
 def _untagged(tagged: dict[str, str]) -> Any:
     [(tag, text)] = tagged.items()
-    return {
-        "decimal": Decimal,
-        "time": dt.datetime.fromisoformat,
-        "date": dt.date.fromisoformat,
-        "bytes": lambda text: base64.b64decode(text, validate=True),
-    }[tag](text)
+    return _TAGS[tag](text)
+
+
+_TAGS: Mapping[str, Callable[[str], Any]] = {
+    "decimal": Decimal,
+    "time": dt.datetime.fromisoformat,
+    "date": dt.date.fromisoformat,
+    "bytes": lambda text: base64.b64decode(text, validate=True),
+}

@@ -58,7 +58,7 @@ class Presenter:
         """
         plan, presented, end = self.plan, _Presented(self, groups), None
         if plan.order or plan.limit_by or start or (plan.limit is not None and plan.limit < len(groups)):
-            at = start and (self._before(groups, start), start.ranks)
+            at = None if start is None else (self._before(groups, start), start.ranks)
             places = arrange(len(groups), plan.order, plan.limit_by, presented.ordered_by, at)
             shown = places if plan.limit is None else places[: plan.limit]
             if shown and len(shown) < len(places):

@@ -118,11 +118,11 @@ def serve(
     """
     doors.check()
     lock = Lock(home)
-    if lock.is_open and not is_loopback(host):
-        raise ServeError("NOT_LOCKED", host=host)
     with LmdbStore.open(home.path, readonly=True) as store:
         store.check()
     with Reader(home) as reader, bind(host, port) as listener:
+        if lock.is_open and not is_loopback(listener.getsockname()[0]):
+            raise ServeError("NOT_LOCKED", host=host)
         url = address_of(listener, host)
         url = url.replace("http:", "https:", 1) if doors.certificate else url
 

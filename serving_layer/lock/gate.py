@@ -89,8 +89,8 @@ class Gate:
         wait = self._lock.limits.ask(who)
         if wait:
             seconds = math.ceil(wait)
-            error = UsageError("TOO_MANY_REQUESTS", "too many requests", f"ask again in {seconds} s", seconds=seconds)
-            raise _Refused(error, {"Retry-After": str(seconds)})
+            late = UsageError("TOO_MANY_REQUESTS", "too many requests", f"ask again in {seconds} s", seconds=seconds)
+            raise _Refused(late, {"Retry-After": str(seconds)})
         scope["tideline.role"], scope["tideline.who"] = role, who
 
 

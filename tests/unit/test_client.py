@@ -145,9 +145,10 @@ class Flaky:
             self.asked += 1
             if self.refuse:
                 self.refuse -= 1
+                length = [(b"content-length", b"7")]
+                await send({"type": "http.response.start", "status": 503, "headers": length})
                 if self.refuse % 2:
                     raise RuntimeError("the line is closed")
-                await send({"type": "http.response.start", "status": 503, "headers": []})
                 await send({"type": "http.response.body", "body": b"not now"})
                 return
         await self.app(scope, receive, send)

@@ -377,7 +377,7 @@ def test_a_missing_segment_is_a_fault_that_names_it(tmp_path: Path, caplog: pyte
 
 
 def test_every_status_code_is_in_one_table() -> None:
-    assert set(STATUS_OF_CONDITION.values()) <= {404, 405, 406, 413, 422, 503, 504}
+    assert set(STATUS_OF_CONDITION.values()) <= {400, 401, 403, 404, 405, 406, 413, 422, 429, 503, 504}
     assert "/v1/views/{view}/rows" in PATHS
 
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     parser = add_command(commands, "export", "an answer as a Delta table, a Parquet file or a database's table", run)
     add_query(parser)
-    parser.add_argument(
-        "--to", metavar="PATH", help="a folder for Delta (also s3://, az://, gs://), a file for Parquet"
-    )
+    parser.add_argument("--into", metavar="PATH", help="a folder for Delta, or its s3://, az://, gs://; a Parquet file")
     parser.add_argument("--format", choices=("delta", "parquet"), default="delta", help="default delta")
     parser.add_argument("--jdbc", metavar="URL", help="a database, such as jdbc:postgresql://host/name")
     parser.add_argument("--table", metavar="NAME", help="its table")

@@ -103,7 +103,7 @@ class AsyncClient:
             await asyncio.sleep(ask.BETWEEN)
 
     async def _stream(self, reader: EventReader, call: ask.Call) -> AsyncIterator[Change]:
-        steps, outcome = ask.attempts(self.url, call, self.timeout), None
+        steps, outcome = ask.attempts(self.url, call, self.timeout), ask.NOTHING
         while True:
             step = steps.send(outcome)
             if isinstance(step, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,11 +77,16 @@ class RemoteResult(_Table):
         return list(self.to_arrow().column_names)
 
     def to_arrow(self) -> pyarrow.Table:
+        """The rows as an Arrow table; of an answer that came as JSON, structured values are JSON texts."""
         if self._table is None:
             import pyarrow as pa
 
-            self._table = pa.Table.from_pylist(self.rows)
+            rows = [{name: _flat(value) for name, value in row.items()} for row in self.rows]
+            self._table = pa.Table.from_pylist(rows)
         return self._table
+
+    def __len__(self) -> int:
+        return len(self.rows) if self._table is None else len(self._table)
 
 
 class SqlResult(_Table):
@@ -107,6 +113,10 @@ class Change:
     removed: list[Row]
     cut: Mapping[str, Mapping[str, int]]
     version: int
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
 
 
 def _read(stream: bytes) -> pyarrow.Table:

@@ -154,6 +154,7 @@ def _unreachable(url: str, error: Exception | None) -> OutsideError:
 
 
 Outcome = httpx.Response | httpx.TransportError | None
+NOTHING: Outcome = None
 
 
 def attempts(url: str, call: Call, timeout: float) -> Generator[tuple[Call, float] | float, Outcome, httpx.Response]:

@@ -97,7 +97,7 @@ class Client:
             time.sleep(ask.BETWEEN)
 
     def _stream(self, reader: EventReader, call: ask.Call) -> Iterator[Change]:
-        steps, outcome = ask.attempts(self.url, call, self.timeout), None
+        steps, outcome = ask.attempts(self.url, call, self.timeout), ask.NOTHING
         while True:
             step = steps.send(outcome)
             if isinstance(step, float):
