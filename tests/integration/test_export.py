@@ -6,9 +6,11 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
@@ -98,6 +100,15 @@ def test_a_table_of_a_database_is_filled_by_jdbc(spark: SparkSession, site: Site
             row["country"]: row["products"] for row in result.rows
         }
         site.go_on() if len(site.made.events) == 100 else None
+
+
+def test_a_database_that_rounds_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+    url = f"jdbc:derby:{tmp_path / 'derby'};create=true"
+    cents = pa.table({"amount": pa.array([Decimal("1.25"), Decimal("2.50")], pa.decimal128(10, 2))})
+    assert export_jdbc(spark, cents, url, "T", {}) == 2
+    thousandths = pa.table({"amount": pa.array([Decimal("1.257")], pa.decimal128(10, 3))})
+    with pytest.raises(ExportError, match="amount"):
+        export_jdbc(spark, thousandths, url, "T", {})
 
 
 def test_a_database_that_is_not_there_is_named_without_its_password(spark: SparkSession, site: Site) -> None:
