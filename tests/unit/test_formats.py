@@ -37,7 +37,7 @@ def test_every_view_and_version_of_a_kept_home_answers_as_it_did(home: Path) -> 
     expected, found = json.loads(ANSWERS.read_text("utf-8")), answers(home)
     for before, now in zip(expected, found, strict=True):
         now["proof"] = {name: now["proof"][name] for name in before["proof"]}  # it may say more than it did
-    assert found == expected
+    assert [{name: now[name] for name in before} for before, now in zip(expected, found, strict=True)] == expected
     modes = {(answer["view"], answer["proof"]["mode"]) for answer in expected}
     assert {("everything", "live"), ("everything", "batch"), ("totals", "batch")} <= modes
     assert all(answer["rows"] for answer in expected)
