@@ -9,6 +9,7 @@ import http.server
 import ipaddress
 import json
 import logging
+import re
 import ssl
 import subprocess
 import sys
@@ -479,3 +480,13 @@ def test_it_is_served_over_tls(tmp_path: Path) -> None:
     with pytest.raises(ServeError) as refused:
         serve(home, "127.0.0.1", 0, doors=Doors(str(pem), str(pem)))
     assert refused.value.condition == "BAD_TLS"
+
+
+def test_the_roles_in_the_documents_can_be_loaded(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    (sample,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "access.toml").write_text(sample, "utf-8")
+    access = load_access(tmp_path / "access.toml")
+    assert access.role("france").rows == {"country": ("France", "\\N")}
+    assert access.role("shop").sources == {"sales"}
+    assert access.limits["requests_per_second"] == 100

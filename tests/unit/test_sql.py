@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.sql.engine import SqlEngine, SqlError, SqlTimeout
 from serving_layer.sql.process import SqlProcess
+from tideline.cli.main import main
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
@@ -212,3 +214,17 @@ def test_statements_over_http(home: Path, reader: Reader) -> None:
             refused = client.post("/v1/sql", json=body)
             assert (refused.status_code, refused.json()["error"]["condition"]) == (status, condition)
     app.state.sql.close()
+
+
+def test_the_sample_of_the_documents_is_what_the_command_prints(
+    home: Path, reader: Reader, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text("utf-8")
+    sample = re.search(r'\$ tideline sql "([^"]+)"\n(.*?)\n```', page, re.DOTALL)
+    assert sample is not None
+    assert main(["sql", sample[1], "--home", str(home)]) == 0
+    found = [line.rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
+    assert found == [line.rstrip() for line in sample[2].splitlines()]
+    assert main(["sql", "DROP VIEW totals", "--home", str(home)]) == 2
+    assert main(["sql", "SELECT 1 AS a, 2 AS a", "-o", "csv", "--home", str(home)]) == 0
+    assert capsys.readouterr().out.endswith("a,a_2\n1,2\n")
