@@ -9,15 +9,16 @@ from fastapi import FastAPI, Response
 
 from serving_layer import server
 from serving_layer.app import create_app
+from serving_layer.lock.gate import Lock
 from serving_layer.reader import Reader
 from tideline.runtime.home import Home
 
 BARE = b'{"rows":[{"lines":1,"quantity":2}]}'
 
 
-def with_bare_route(reader: Reader) -> FastAPI:
+def with_bare_route(reader: Reader, lock: Lock | None = None) -> FastAPI:
     """The app, and the route."""
-    app = create_app(reader)
+    app = create_app(reader, lock)
 
     @app.get("/bare")
     async def bare() -> Response:
@@ -26,5 +27,5 @@ def with_bare_route(reader: Reader) -> FastAPI:
     return app
 
 
-server.create_app = with_bare_route  # type: ignore[assignment]
+server.create_app = with_bare_route
 server.serve(Home(Path(sys.argv[1])), "127.0.0.1", int(sys.argv[2]))
