@@ -14,9 +14,11 @@ from cases import Event, make_events
 from installed import Installed
 from serving import running
 
+import tideline
 from serving_layer.app import create_app
 from serving_layer.reader import Reader
 from tideline.cut import Cut
+from tideline.errors import UsageError
 
 
 @pytest.fixture
@@ -82,3 +84,14 @@ def test_a_broker_that_is_not_there_is_named(installed: Installed, client: httpx
     assert (response.status_code, response.json()["error"]["condition"]) == (503, "KAFKA_UNREACHABLE")
     installed.home.write_status("speed", {"ready": True, "bootstrap": installed.bootstrap})
     assert post(client, make_events(1, seed=1))["cut"]
+
+
+def test_a_client_reads_what_it_wrote(installed: Installed, client: httpx.Client) -> None:
+    events = make_events(12, seed=6)
+    with installed.speed(), tideline.connect(str(client.base_url), timeout=60) as remote:
+        cut = remote.send("events", [*events[:4], *(json.dumps(event) for event in events[4:])])
+        rows = remote.view("totals").get(at_least=str(cut), timeout=50).rows
+        assert [row["lines"] for row in rows] == [12]
+        with pytest.raises(UsageError) as refused:
+            remote.send("events", [{"id": "x"}])
+        assert refused.value.condition == "BAD_EVENTS"
