@@ -65,11 +65,18 @@ def _memory(home: Home) -> Iterator[tuple[str, float]]:
         pid = int((home.read_status(name) or {}).get("pid", 0))
         if pid:
             whole = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-            java = [process for process in whole if process.name() == "java"]
+            java = [process for process in whole if _is_java(process)]
             yield f"{name}, Python", _size([process for process in whole if process not in java])
             if java:
                 yield f"{name}, JVM", _size(java)
     yield "Kafka", _size([process for process in own.children() if "kafka.Kafka" in process.cmdline()])
+
+
+def _is_java(process: psutil.Process) -> bool:
+    try:
+        return bool(process.name() == "java")
+    except psutil.NoSuchProcess:  # a worker that has ended
+        return False
 
 
 def _size(processes: list[psutil.Process]) -> float:
