@@ -5,18 +5,21 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving_layer.lock.limits import Limits
-from serving_layer.lock.oidc import Oidc
 from serving_layer.lock.roles import EVERYTHING, OPERATE, READ, WRITE, Access, Role, load_access
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.responses import error_response
 from tideline.errors import TidelineError, UsageError
 from tideline.runtime.home import Home
+
+if TYPE_CHECKING:
+    from serving_layer.lock.oidc import Oidc
 
 FREE = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/healthz", "/readyz", "/openapi.json"})
 """Paths that say nothing of views."""
@@ -31,7 +34,11 @@ class Lock:
     def __init__(self, home: Home) -> None:
         self.access: Access = load_access(home.path / "access.toml")
         self.tokens = TokenFile(home.path / "tokens.json")
-        self.oidc = Oidc(self.access) if self.access.oidc else None
+        self.oidc: Oidc | None = None
+        if self.access.oidc:
+            from serving_layer.lock.oidc import Oidc  # cryptography takes its time to come
+
+            self.oidc = Oidc(self.access)
         self.limits = Limits(self.access.limits)
 
     @property

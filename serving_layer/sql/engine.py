@@ -7,19 +7,18 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from serving_layer.query import Query
 from serving_layer.reader import Reader
+from serving_layer.sql.errors import MOST_ROWS, SqlError, SqlTimeout
 from serving_layer.sql.tables import TableCache, ViewTables
-from tideline.errors import OutsideError, Texts, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_ROWS = 100_000
 MOST_BYTES = 64 << 20
 _BATCH = 10_000
 _CONFIG: Mapping[str, str] = {
@@ -33,25 +32,6 @@ _CONFIG: Mapping[str, str] = {
     "threads": "2",
 }
 _READS = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
-
-
-class SqlError(UsageError):
-    """A statement that cannot be answered."""
-
-    texts: ClassVar[Texts] = {
-        "BAD_SQL": ("{reason}", "views that can be asked: {known}"),
-        "SQL_NOT_A_QUERY": ("a statement that is no query: {kind}", "ask with one SELECT; nothing can be changed here"),
-        "SQL_TOO_LARGE": ("the answer has more than {limit} {what}", "give a LIMIT, or group the rows"),
-    }
-
-
-class SqlTimeout(OutsideError):
-    """A statement that took too long."""
-
-    texts: ClassVar[Texts] = {
-        "SQL_TIMEOUT": ("no answer within {seconds:g} s", "ask for less, or give it more time"),
-        "SQL_ENDED": ("the statement took more memory than it may have", "ask for less: fewer rows, shorter texts"),
-    }
 
 
 @dataclass(frozen=True)

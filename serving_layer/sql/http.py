@@ -15,7 +15,7 @@ from serving_layer.proof import json_text
 from serving_layer.query import seconds as read_seconds
 from serving_layer.query import similar, whole
 from serving_layer.responses import PROOF_HEADER
-from serving_layer.sql.engine import MOST_ROWS
+from serving_layer.sql.errors import MOST_ROWS
 from serving_layer.sql.process import SECONDS, SqlProcess
 from serving_layer.sql.show import shown_rows
 from tideline.errors import UsageError

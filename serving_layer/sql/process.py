@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from serving_layer.find import NotReadyError
-from serving_layer.sql.engine import MOST_ROWS, SqlTimeout
+from serving_layer.sql.errors import MOST_ROWS, SqlTimeout
 from tideline.errors import EXIT_USAGE, OutsideError, UsageError
 from tideline.runtime.home import Home
 

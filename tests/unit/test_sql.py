@@ -16,7 +16,8 @@ from serving_case import HOUR, START, Event, Installation, installed, make_event
 from serving_layer.app import create_app
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from serving_layer.sql.engine import SqlEngine, SqlError, SqlTimeout
+from serving_layer.sql.engine import SqlEngine
+from serving_layer.sql.errors import SqlError, SqlTimeout
 from serving_layer.sql.process import SqlProcess
 from tideline.cli.main import main
 from tideline.errors import TidelineError

@@ -21,7 +21,8 @@ def register(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> None:
     import tideline
     from serving_layer.query import seconds, whole
-    from serving_layer.sql.engine import MOST_ROWS, SqlEngine
+    from serving_layer.sql.engine import SqlEngine
+    from serving_layer.sql.errors import MOST_ROWS
     from serving_layer.sql.process import SECONDS
     from serving_layer.sql.show import shown_rows
 
