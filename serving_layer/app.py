@@ -19,7 +19,7 @@ from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
 from serving_layer.limit import MAX_BODY, BodyLimit
 from serving_layer.live import Live
-from serving_layer.lock.gate import Gate, Lock, role_of
+from serving_layer.lock.gate import Gate, Lock, is_stranger, role_of
 from serving_layer.lock.scope import allowed, allowed_view, allowed_views, sql_scope
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
@@ -74,7 +74,8 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, lock=lock or Lock(reader.home))
+    gate = lock or Lock(reader.home)
+    app.add_middleware(Gate, lock=gate)
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -99,7 +100,7 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         query = Query.from_params(view, [(name, value) for name, value in params if name not in given])
         query = allowed(reader, role_of(request), query)
         last = request.headers.get("last-event-id", given.get("last_event_id"))
-        events = await live.follow(query, given.get("every"), last)
+        events = await live.follow(query, given.get("every"), last, lambda: gate.still(request))
         return StreamingResponse(events, headers=STREAM, media_type="text/event-stream")
 
     @app.get("/v1/views")
@@ -133,13 +134,15 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         return json_response(reader.status())
 
     @app.get("/healthz")
-    def health() -> Response:
-        return json_response({"ok": True, "committed": reader.ledger().committed.to_json()})
+    def health(request: Request) -> Response:
+        committed = reader.ledger().committed.to_json()
+        return json_response({"ok": True} if is_stranger(request) else {"ok": True, "committed": committed})
 
     @app.get("/readyz")
-    def ready() -> Response:
+    def ready(request: Request) -> Response:
         found = reader.readiness()
-        return json_response(found, 200 if found["ready"] else 503)
+        told = {"ready": found["ready"]} if is_stranger(request) else found
+        return json_response(told, 200 if found["ready"] else 503)
 
     @app.get("/openapi.json", include_in_schema=False)
     def description() -> Response:

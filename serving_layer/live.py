@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -98,9 +98,12 @@ class Live:
         """Ends every stream; their readers come back to whoever serves then."""
         self._ended = True
 
-    async def follow(self, query: Query, every: Any, last: str | None) -> AsyncIterator[bytes]:
+    async def follow(
+        self, query: Query, every: Any, last: str | None, still: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
         """The events of a query, looked at `every` so often; from the answer with the id `last` on, if it is known.
 
+        They end once `still` no longer holds, which says whether who asked may still.
         Raises what the query raises, LiveError and TooManyStreams before there is a first event.
         """
         for option in ("cursor", "at_least", "max_staleness", "version"):
@@ -111,10 +114,17 @@ class Live:
             raise TooManyStreams("TOO_MANY_STREAMS", limit=MOST_STREAMS)
         name = repr((query.shape, sorted(query.key.items())))
         page, head = await self._look(query, name)
-        return self._events(query, name, page, head, pause, last)
+        return self._events(query, name, page, head, pause, last, still)
 
     async def _events(
-        self, query: Query, name: str, page: Page, head: str, pause: float, last: str | None
+        self,
+        query: Query,
+        name: str,
+        page: Page,
+        head: str,
+        pause: float,
+        last: str | None,
+        still: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[bytes]:
         self._streams += 1
         try:
@@ -123,6 +133,8 @@ class Live:
             told = time.monotonic()
             while not self._ended:
                 await asyncio.sleep(pause)
+                if not await still():
+                    return
                 before = page
                 if self._reader.proof(query).tag != page.tag:
                     page, _ = await self._look(query, name)
@@ -152,6 +164,8 @@ class Live:
         return page, f'"view":{json_text(query.view)},"columns":{json_text(result.columns)},"key":{keys},'
 
     def _keep(self, name: str, page: Page) -> None:
+        if (name, page.tag) in self._kept:  # another look was quicker
+            return
         self._kept[name, page.tag] = page
         self._kept_rows += len(page.rows)
         while self._kept_rows > _KEPT_ROWS and len(self._kept) > 1:

@@ -47,7 +47,7 @@ STATUS_OF_CONDITION: Mapping[str, int] = {
     "AT_LEAST_TIMEOUT": 504,
 }
 PROOF_HEADER, NEXT_HEADER = "Tideline-Proof", "Tideline-Next"
-CACHED = {"Cache-Control": "no-cache", "Vary": "Accept, Accept-Encoding"}
+CACHED = {"Cache-Control": "private, no-cache", "Vary": "Accept, Accept-Encoding, Authorization"}
 """Of an answer that may be kept, and is asked about each time."""
 
 

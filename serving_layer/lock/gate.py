@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving_layer.lock.limits import Limits
 from serving_layer.lock.roles import EVERYTHING, OPERATE, READ, WRITE, Access, Role, load_access
@@ -40,11 +40,16 @@ class Lock:
 
             self.oidc = Oidc(self.access)
         self.limits = Limits(self.access.limits)
+        self._was_locked = self.oidc is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may everything: no token was made, and no issuer is named."""
-        return self.oidc is None and self.tokens.is_empty
+        """Whether everybody may everything: no token was ever made, and no issuer is named.
+
+        What was locked once stays so until the server starts again, also where the last token is revoked or lost.
+        """
+        self._was_locked = self._was_locked or self.tokens.is_there
+        return not self._was_locked
 
     async def find(self, credential: str) -> tuple[Role, str] | None:
         """The role of who shows this, and a name for them; None for nobody."""
@@ -59,6 +64,11 @@ class Lock:
         found = self.oidc.known(credential) or await run_in_threadpool(self.oidc.find, credential)
         return None if found is None else (found, f"oidc {hash(credential)}")
 
+    async def still(self, request: Request) -> bool:
+        """Whether who asked may still: their credential is neither revoked nor over."""
+        credential = request.scope.get("tideline.credential")
+        return credential is None or await self.find(credential) is not None
+
 
 class Gate:
     """ASGI middleware: 401 without a valid credential, 403 where its role may not, 429 where it asks too often."""
@@ -68,14 +78,25 @@ class Gate:
         self._lock = lock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._lock.is_open and scope["path"] not in FREE:
-            try:
-                await self._admit(scope)
-            except _Refused as refused:
-                response = error_response(refused.error, refused.headers)
-                await response(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or self._lock.is_open:
+            await self._app(scope, receive, send)
+            return
+        if scope["path"] in FREE:
+            scope["tideline.stranger"] = True
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._admit(scope)
+        except _Refused as refused:
+            response = error_response(refused.error, refused.headers)
+            await response(scope, receive, send)
+            return
+
+        async def counted(message: Message) -> None:
+            self._lock.limits.took(scope["tideline.who"], len(message.get("body", b"")))
+            await send(message)
+
+        await self._app(scope, receive, counted)
 
     async def _admit(self, scope: Scope) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
@@ -99,6 +120,7 @@ class Gate:
             late = UsageError("TOO_MANY_REQUESTS", "too many requests", f"ask again in {seconds} s", seconds=seconds)
             raise _Refused(late, {"Retry-After": str(seconds)})
         scope["tideline.role"], scope["tideline.who"] = role, who
+        scope["tideline.credential"] = given[len(_BEARER) :].strip()
 
 
 class _Refused(Exception):
@@ -113,6 +135,11 @@ def role_of(request: Request) -> Role:
     """The role of who asks."""
     role: Role = request.scope.get("tideline.role", EVERYTHING)
     return role
+
+
+def is_stranger(request: Request) -> bool:
+    """Whether nobody knows who asks, and it matters."""
+    return bool(request.scope.get("tideline.stranger"))
 
 
 def _action(method: str, path: str) -> str:

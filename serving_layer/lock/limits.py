@@ -1,4 +1,4 @@
-"""How much somebody may ask: a bucket that fills with time, of requests and of rows."""
+"""How much somebody may ask: a bucket that fills with time, of requests and of the bytes of their answers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _MOST = 10_000  # of those that are remembered
-_ROWS_BURST = 10.0  # seconds' worth of rows that may be had at once
+_BYTES_BURST = 10.0  # seconds' worth of bytes that may be had at once
 
 
 @dataclass
@@ -27,16 +27,16 @@ class Limits:
     def __init__(self, limits: Mapping[str, float]) -> None:
         self._rate = limits.get("requests_per_second")
         self._burst = limits.get("burst", max(2 * (self._rate or 0), 10))
-        self._rows = limits.get("rows_per_second")
+        self._bytes = limits.get("bytes_per_second")
         self._requests: OrderedDict[str, _Bucket] = OrderedDict()
         self._taken: OrderedDict[str, _Bucket] = OrderedDict()
 
     def ask(self, who: str) -> float:
         """Takes one request; 0, or the seconds after which there will be another."""
         now, wait = time.monotonic(), 0.0
-        if self._rows is not None:
-            rows = self._bucket(self._taken, who, self._rows, self._rows * _ROWS_BURST, now)
-            wait = max(0.0, -rows.level / self._rows)
+        if self._bytes is not None:
+            taken = self._bucket(self._taken, who, self._bytes, self._bytes * _BYTES_BURST, now)
+            wait = max(0.0, -taken.level / self._bytes)
         if self._rate is not None and not wait:
             bucket = self._bucket(self._requests, who, self._rate, self._burst, now)
             if bucket.level < 1:
@@ -44,10 +44,10 @@ class Limits:
             bucket.level -= 1
         return wait
 
-    def took(self, who: str, rows: int) -> None:
-        """Notes the rows of an answer: whoever had more than there were waits for the next."""
-        if self._rows is not None:
-            self._bucket(self._taken, who, self._rows, self._rows * _ROWS_BURST, time.monotonic()).level -= rows
+    def took(self, who: str, count: int) -> None:
+        """Notes the bytes of an answer: whoever had more than there were waits for the next."""
+        if self._bytes is not None:
+            self._bucket(self._taken, who, self._bytes, self._bytes * _BYTES_BURST, time.monotonic()).level -= count
 
     def _bucket(self, of: OrderedDict[str, _Bucket], who: str, rate: float, most: float, now: float) -> _Bucket:
         bucket = of.pop(who, None) or _Bucket(most, now)

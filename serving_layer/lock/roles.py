@@ -151,7 +151,7 @@ BUILT_IN: Mapping[str, Role] = {
 """Roles that are there without a file."""
 _ROLE_FIELDS = frozenset({"actions", "views", "sources", "rows", "mask"})
 _OIDC_FIELDS = frozenset({"issuer", "audience", "claim", "jwks", "algorithms", "roles"})
-_LIMIT_FIELDS = frozenset({"requests_per_second", "burst", "rows_per_second"})
+_LIMIT_FIELDS = frozenset({"requests_per_second", "burst", "bytes_per_second"})
 
 
 def load_access(path: Path) -> Access:

@@ -102,9 +102,10 @@ class TokenFile:
         return None if token.expires is not None and token.expires <= time.time() else token
 
     @property
-    def is_empty(self) -> bool:
-        """Whether there is no token."""
-        return not self._known()
+    def is_there(self) -> bool:
+        """Whether a token was ever made: a file whose tokens were all revoked is there."""
+        self._known()
+        return self._stamp is not None
 
     def _known(self) -> Mapping[str, Token]:
         now = time.monotonic()

@@ -24,5 +24,8 @@ class SqlTimeout(OutsideError):
 
     texts: ClassVar[Texts] = {
         "SQL_TIMEOUT": ("no answer within {seconds:g} s", "ask for less, or give it more time"),
-        "SQL_ENDED": ("the statement took more memory than it may have", "ask for less: fewer rows, shorter texts"),
+        "SQL_ENDED": (
+            "the statement ended its process, most often for want of memory",
+            "ask for less: fewer rows, shorter texts",
+        ),
     }

@@ -19,8 +19,8 @@ import tideline
 from serving_layer.app import create_app
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.query import Query
-from serving_layer.reader import Reader
-from tideline.client import AsyncClient, Change, Client
+from serving_layer.reader import GET_OPTIONS, Reader
+from tideline.client import AsyncClient, Change, Client, requests
 from tideline.errors import OutsideError, UsageError
 from tideline.stores.lmdb import LmdbStore
 
@@ -117,6 +117,10 @@ def test_both_clients_have_the_same_calls() -> None:
         return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
     assert calls(Client) == calls(AsyncClient)
+
+
+def test_a_client_knows_every_option_of_a_query() -> None:
+    assert set(GET_OPTIONS) - {"key"} == requests._OPTIONS
 
 
 def test_errors_are_those_of_the_server(url: str) -> None:

@@ -31,7 +31,6 @@ from serving_case import Event, Installation, installed, naive
 
 from serving_layer.app import PATHS, create_app
 from serving_layer.lock.gate import FREE, Lock, is_loopback
-from serving_layer.lock.limits import Limits
 from serving_layer.lock.roles import AccessError, load_access
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.reader import Reader
@@ -279,12 +278,44 @@ def test_limits_are_kept_by_token(tmp_path: Path) -> None:
             assert httpx.get(f"{url}/v1/views", headers={"Authorization": f"Bearer {other}"}).status_code == 200
 
 
-def test_whoever_had_many_rows_waits_for_the_next() -> None:
-    limits = Limits({"rows_per_second": 100})
-    assert limits.ask("one") == 0
-    limits.took("one", 5_000)
-    assert 30 < limits.ask("one") < 41
-    assert limits.ask("other") == 0
+def test_whoever_had_much_waits_for_the_next_answer(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store:
+        installed(store, 30)
+        (tmp_path / "access.toml").write_text("[limits]\nbytes_per_second = 10\n", "utf-8")
+        file = TokenFile(tmp_path / "tokens.json")
+        one, other = ({"Authorization": f"Bearer {file.create(name, 'reader')[0]}"} for name in ("one", "other"))
+        with Reader(tmp_path) as reader, running(create_app(reader)) as url:
+            assert httpx.get(f"{url}/v1/views", headers=one).status_code == 200
+            late = httpx.get(f"{url}/v1/views", headers=one)
+            assert condition(late) == (429, "TOO_MANY_REQUESTS")
+            assert int(late.headers["retry-after"]) > 10
+            assert httpx.get(f"{url}/v1/views", headers=other).status_code == 200
+
+
+def test_the_last_token_revoked_or_lost_opens_nothing_and_ends_its_streams(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store:
+        installed(store, 30)
+        file = TokenFile(tmp_path / "tokens.json")
+        text, token = file.create("only", "admin")
+        headers = {"Authorization": f"Bearer {text}"}
+        with Reader(tmp_path) as reader, running(create_app(reader)) as url:
+            stream = f"{url}/v1/views/totals/changes?every=50ms"
+            with httpx.stream("GET", stream, headers=headers, timeout=30) as response:
+                assert response.status_code == 200
+                file.revoke(token.id)
+                assert "event: snapshot" in list(response.iter_lines())  # which end
+            for given in ({}, headers):
+                assert condition(httpx.get(f"{url}/v1/views", headers=given)) == (401, "UNAUTHORIZED")
+            (tmp_path / "tokens.json").unlink()
+            until = time.monotonic() + 3
+            while time.monotonic() < until:
+                assert httpx.get(f"{url}/v1/views").status_code == 401
+    assert not Lock(Home(tmp_path)).tokens.is_there
+
+
+def test_a_stranger_learns_that_it_is_well_and_no_more(url: str, asks: Asks) -> None:
+    assert httpx.get(f"{url}/healthz").json() == {"ok": True}
+    assert httpx.get(f"{url}/readyz").json() == {"ready": True}
 
 
 def test_no_secret_is_told(asks: Asks, home: Path, tokens: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
@@ -320,7 +351,7 @@ def test_another_address_needs_credentials(tmp_path: Path, host: str) -> None:
         "[role.a]\nactions = []",
         "[oidc]\nissuer = 'x'",
         "[limits]\nrequests_per_second = 0",
-        "[limits]\nspeed = 1",
+        "[limits]\nrows_per_second = 1",
         "nonsense",
         "\xff",
     ],
@@ -348,7 +379,7 @@ def test_the_command_makes_lists_and_revokes_tokens(tmp_path: Path, capsys: pyte
     assert main(["token", "revoke", "mine", *where]) == 0
     assert main(["token", "revoke", "mine", *where]) == 2
     assert main(["token", "create", *where]) == 2
-    assert TokenFile(tmp_path / "tokens.json").is_empty
+    assert TokenFile(tmp_path / "tokens.json").all() == {}
 
 
 # OpenID Connect, with an issuer on this machine.

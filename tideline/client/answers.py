@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,12 @@ Row = dict[str, Any]
 _PROOF = b"tideline.proof"
 
 
-class _Table:
+class _Table(ABC):
     """What has an Arrow table."""
 
+    @abstractmethod
     def to_arrow(self) -> pyarrow.Table:
         """The rows as an Arrow table, typed as the server has them."""
-        raise NotImplementedError
 
     def to_pandas(self) -> pandas.DataFrame:
         """The rows as a data frame; decimals and whole numbers beside nulls stay exact, as objects."""
