@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime as dt
-import http.server
-import ipaddress
 import json
 import logging
 import re
-import ssl
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
-import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from serving import running
 from serving_case import Event, Installation, installed, naive
 
@@ -34,7 +20,7 @@ from serving_layer.lock.gate import FREE, Lock, is_loopback
 from serving_layer.lock.roles import AccessError, load_access
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.reader import Reader
-from serving_layer.server import Doors, ServeError, serve
+from serving_layer.server import ServeError, serve
 from tideline.cli.main import main
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
@@ -380,137 +366,6 @@ def test_the_command_makes_lists_and_revokes_tokens(tmp_path: Path, capsys: pyte
     assert main(["token", "revoke", "mine", *where]) == 2
     assert main(["token", "create", *where]) == 2
     assert TokenFile(tmp_path / "tokens.json").all() == {}
-
-
-# OpenID Connect, with an issuer on this machine.
-
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def _number(value: int) -> str:
-    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).decode().rstrip("=")
-
-
-@pytest.fixture
-def issuer() -> Iterator[str]:
-    """The address of an issuer whose key is KEY."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            numbers = KEY.public_key().public_numbers()
-            keys = [{"kty": "RSA", "kid": "k1", "use": "sig", "n": _number(numbers.n), "e": _number(numbers.e)}]
-            here = f"http://127.0.0.1:{self.server.server_address[1]}"
-            body = {"keys": keys} if self.path == "/jwks" else {"jwks_uri": f"{here}/jwks"}
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-def claims(issuer: str, **other: Any) -> dict[str, Any]:
-    now = int(time.time())
-    return {"iss": issuer, "aud": "tideline", "exp": now + 600, "realm": {"roles": ["x", "analysts"]}, **other}
-
-
-def test_a_jwt_of_the_issuer_opens_what_its_role_may(tmp_path: Path, issuer: str) -> None:
-    text = f"""
-    [oidc]
-    issuer = "{issuer}"
-    audience = "tideline"
-    claim = "realm.roles"
-    roles = {{analysts = "reader"}}
-    """
-    (tmp_path / "access.toml").write_text(text, "utf-8")
-    good, past = claims(issuer), int(time.time()) - 600
-    head = {"kid": "k1"}
-    public = KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    unsigned = jwt.encode(good, None, "none", headers=head)
-    hmac_head = base64.urlsafe_b64encode(json.dumps({"alg": "HS256", "kid": "k1"}).encode()).rstrip(b"=")
-    body = base64.urlsafe_b64encode(json.dumps(good).encode()).rstrip(b"=")
-    import hashlib
-    import hmac
-
-    signed = hmac.new(public, hmac_head + b"." + body, hashlib.sha256).digest()
-    forged = (hmac_head + b"." + body + b"." + base64.urlsafe_b64encode(signed).rstrip(b"=")).decode()
-    wrong = [
-        jwt.encode(claims(issuer, exp=past), KEY, "RS256", head),
-        jwt.encode(claims(issuer, aud="other"), KEY, "RS256", head),
-        jwt.encode(claims("http://127.0.0.1:1"), KEY, "RS256", head),
-        jwt.encode({name: value for name, value in good.items() if name != "exp"}, KEY, "RS256", head),
-        jwt.encode(good, OTHER, "RS256", head),
-        jwt.encode(good, KEY, "RS256", {"kid": "k2"}),
-        jwt.encode(claims(issuer, realm={"roles": ["x"]}), KEY, "RS256", head),
-        jwt.encode(claims(issuer, realm="analysts"), KEY, "RS256", head),
-        unsigned,
-        forged,
-        "a.b.c",
-    ]
-    with LmdbStore.open(tmp_path, create=True) as store:
-        installed(store, 30)
-        with Reader(tmp_path) as reader, running(create_app(reader, Lock(Home(tmp_path)))) as url:
-            right = {"Authorization": f"Bearer {jwt.encode(good, KEY, 'RS256', head)}"}
-            for _ in range(2):
-                assert httpx.get(f"{url}/v1/views/totals/rows", headers=right).status_code == 200
-                assert httpx.get(f"{url}/v1/status", headers=right).status_code == 403
-            for text in wrong:
-                response = httpx.get(f"{url}/v1/views", headers={"Authorization": f"Bearer {text}"})
-                assert condition(response) == (401, "UNAUTHORIZED"), text
-
-
-def test_it_is_served_over_tls(tmp_path: Path) -> None:
-    with LmdbStore.open(tmp_path / "home", create=True) as store:
-        installed(store, 30)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(KEY.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(KEY, hashes.SHA256())
-    )
-    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    config = tmp_path / "config.toml"
-    config.write_text(f'[serve]\nport = "auto"\ntls_certificate = "{pem}"\ntls_key = "{key}"\n', "utf-8")
-    home = Home(tmp_path / "home").prepare()
-    command = [sys.executable, "-m", "tideline.cli.main", "serve", "--home", str(home.path), "--config", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 60
-        while not (home.read_status("serve") or {}).get("ready"):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            threading.Event().wait(0.05)
-        url = str((home.read_status("serve") or {})["url"])
-        assert url.startswith("https://127.0.0.1:")
-        answer = httpx.get(f"{url}/v1/views/totals/rows", verify=ssl.create_default_context(cafile=str(pem)))
-        assert answer.status_code == 200
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/healthz")
-    finally:
-        process.terminate()
-        process.wait(30)
-    with pytest.raises(ServeError) as refused:
-        serve(home, "127.0.0.1", 0, doors=Doors(str(pem), str(pem)))
-    assert refused.value.condition == "BAD_TLS"
 
 
 def test_the_roles_in_the_documents_can_be_loaded(tmp_path: Path) -> None:
