@@ -58,7 +58,7 @@ def serving(home: Home) -> Iterator[tuple[str, int]]:
     port = free_port("127.0.0.1")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
     command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port)]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)  # as `tideline up` starts it
     try:
         wait(lambda: port_answers("127.0.0.1", port), "the API answers", 60)
         yield f"http://127.0.0.1:{port}", process.pid

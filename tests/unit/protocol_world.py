@@ -26,6 +26,8 @@ from tideline.stores.memory import MemoryStore
 class World(SpeedSteps, BatchSteps):
     """Both layers, the catalog, the power supply, and the judge."""
 
+    _known: tuple[dict[str, Any], Ledger] | None = None
+
     def apply(self, fingerprints: list[str]) -> None:
         views = [VIEWS[fingerprint] for fingerprint in fingerprints]
         topics = {view.topic for view in views} | set(self.ledger().topic_ids)
@@ -92,7 +94,10 @@ class World(SpeedSteps, BatchSteps):
         )
 
     def _check_ledger(self, ledger: Ledger) -> None:
-        require(Ledger.from_json(json.loads(json.dumps(ledger.to_json()))) == ledger, "a ledger survives JSON")
+        data = json.loads(json.dumps(ledger.to_json()))
+        require(Ledger.from_json(data) == ledger, "a ledger survives JSON")
+        require(Ledger.from_json(data, self._known) == ledger, "also where the one before is known", self._known)
+        self._known = data, ledger
         place = ledger.version.cut
         for generation in ledger.generations:
             require(generation.begin == place, "generations tile", place, generation)

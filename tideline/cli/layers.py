@@ -14,6 +14,7 @@ from tideline.cli.options import Commands, add_bootstrap, add_command, logged_se
 from tideline.durations import to_micros
 from tideline.runtime.home import Home
 from tideline.runtime.logs import announce
+from tideline.runtime.priority import give_way
 
 
 def register(commands: Commands) -> None:
@@ -55,7 +56,7 @@ def run_batch(args: argparse.Namespace) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave(home))
-    os.nice(settings["batch.nice"])
+    give_way(settings["batch.nice"])
     with nullcontext() if every else own_kafka(home, settings) as started:
         run_batch(
             home,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -259,20 +259,30 @@ class Ledger:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Ledger:
-        """The ledger that `to_json` described. Raises StoreError for a format of another release."""
+    def from_json(cls, data: Mapping[str, Any], known: tuple[Mapping[str, Any], Ledger] | None = None) -> Ledger:
+        """The ledger that `to_json` described. Raises StoreError for a format of another release.
+
+        `known` are the JSON of another ledger and the ledger: what both have in common is not made again, which is
+        nearly all of it from one commit to the next.
+        """
         if data.get("format") != FORMAT:
             raise StoreError("LEDGER_FORMAT", found=data.get("format"), known=FORMAT)
-        segments = [Segment.from_json(segment) for segment in data["segments"]]
-        return cls(
-            **{
-                **data,
-                "committed": Cut.from_json(data["committed"]),
-                "archived": Cut.from_json(data["archived"]),
-                "origin": Cut.from_json(data["origin"]),
-                "generations": tuple(Generation.from_json(item) for item in data["generations"]),
-                "versions": tuple(Version.from_json(item) for item in data["versions"]),
-                "segments": {segment.id: segment for segment in segments},
-                "losses": tuple(Loss.from_json(loss) for loss in data.get("losses", ())),
-            }
-        )
+        before, ledger = known or ({}, None)
+        made = {
+            name: getattr(ledger, name) if name in before and before[name] == value else read(value)
+            for name, value in data.items()
+            if (read := _READ.get(name))
+        }
+        return cls(**{**data, **made})
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "committed": Cut.from_json,
+    "archived": Cut.from_json,
+    "origin": Cut.from_json,
+    "generations": lambda items: tuple(map(Generation.from_json, items)),
+    "versions": lambda items: tuple(map(Version.from_json, items)),
+    "segments": lambda items: {segment.id: segment for segment in map(Segment.from_json, items)},
+    "losses": lambda items: tuple(map(Loss.from_json, items)),
+}
+"""How the fields that are not plain JSON are read."""

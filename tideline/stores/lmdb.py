@@ -97,6 +97,7 @@ class LmdbStore:
         self._handles = threading.Lock()
         self._slots: list[Any] = []
         self._cached: tuple[bytes, Ledger] | None = None
+        self._decoded: tuple[dict[str, Any], Ledger] | None = None
         self._last: tuple[int, Ledger, dict[str, Any]] | None = None
         if not os.path.exists(os.path.join(path, "data.mdb")) and not create:
             raise StoreError("STORE_MISSING", path=home)
@@ -318,7 +319,10 @@ class LmdbStore:
         raw = bytes(txn.get(b"ledger", b"", db=self._meta))
         cached = self._cached
         if cached is None or cached[0] != raw:
-            cached = self._cached = (raw, Ledger.from_json(json.loads(unseal(b"ledger", raw))))
+            data = json.loads(unseal(b"ledger", raw))
+            ledger = Ledger.from_json(data, self._decoded)
+            self._decoded = data, ledger
+            cached = self._cached = raw, ledger
         return cached[1]
 
     def _check_use(self) -> None:
