@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,11 +59,13 @@ class BatchLayer:
         self.home = home
         self.engine = engine
         self.keep_versions = keep_versions
+        self.tell: Callable[[Mapping[str, Any]], object] = lambda running: None
+        """Gets, whenever a step begins, when the run began, the steps that are done, and this one."""
         self._masters: dict[str, Master] = {}
         self._steps: list[dict[str, Any]] = []
         self._place: dict[str, Any] = {}
         self._token = 0
-        self._began = 0.0
+        self._started, self._began = 0.0, 0.0
 
     def run(self, full: bool = False, redecode: bool = False) -> Mapping[str, Any] | None:
         """One run; what it did, or None where there was nothing to publish.
@@ -93,7 +95,7 @@ class BatchLayer:
         return token
 
     def _run(self, full: bool, redecode: bool, speed_token: int | None) -> Mapping[str, Any] | None:
-        started, self._began, self._steps = time.time(), time.monotonic(), []
+        self._started, self._began, self._steps = time.time(), time.monotonic(), []
         with self._step("seal"):
             ledger = self._seal()
             self._stands(ledger, ledger.sealed)
@@ -115,7 +117,7 @@ class BatchLayer:
             step["rows"] = computed.rows
         mode = "redecode" if changed else "full" if full else "incremental"
         with self._step("publish"):
-            ledger = self._publish(ledger, cut, computed, speed_token, {"mode": mode, "started_at": started})
+            ledger = self._publish(ledger, cut, computed, speed_token, {"mode": mode, "started_at": self._started})
             self._stands(ledger, cut)
         with self._step("expire"):
             self._expire(ledger)
@@ -125,6 +127,8 @@ class BatchLayer:
     def _step(self, name: str) -> Iterator[dict[str, Any]]:
         step: dict[str, Any] = {"name": name}
         began = time.monotonic()
+        now = {"name": name, "started_at": time.time()}
+        self.tell({"started_at": self._started, "steps": list(self._steps), "step": now})
         yield step
         step["seconds"] = round(time.monotonic() - began, 3)
         self._steps.append(step)

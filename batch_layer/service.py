@@ -16,9 +16,11 @@ from tideline.errors import FenceError, TidelineError
 from tideline.ledger import Loss
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, lock_in_jvm, open_applied
+from tideline.runtime.kafka_access import note_of
 from tideline.runtime.stopped import NoSpeedLayer
 from tideline.settings import Settings
 
+RECENT = 20  # runs that the note tells of
 Report = Mapping[str, Any]
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def run_batch(
     with home.lock("batch"), open_applied(home) as store:
         spark = layer_session("tideline-batch", home, settings)
         lock_in_jvm(spark, home, "batch")
-        note = {"ready": True, "bootstrap": bootstrap, "every": every}
+        note = {"ready": True, **note_of(bootstrap), "every": every}
         try:
             layer = BatchLayer(store, home, SparkEngine(spark, store, home, bootstrap), settings["batch.keep_versions"])
             keep_running(layer, home, note, full, redecode, stopping, report)
@@ -63,8 +65,9 @@ def keep_running(
 ) -> None:
     """The runs of a process, by `about["every"]`; what became of them stands with `about` in HOME/run/batch.json."""
     every = about["every"]
-    note: dict[str, Any] = {**about, "runs": 0, "failures": 0}
+    note: dict[str, Any] = {**about, "runs": 0, "failures": 0, "recent": []}
     home.write_status("batch", note)
+    layer.tell = lambda running: home.write_status("batch", {**note, "running": running})
     while not stopping.is_set():
         began = time.monotonic()
         try:
@@ -73,6 +76,8 @@ def keep_running(
             full = redecode = False
             last = done or note.get("last_run")
             note |= {"error": None, "condition": None, "succeeded_at": time.time(), "last_run": last}
+            if done is not None:
+                note["recent"] = [*note["recent"], done][-RECENT:]
         except Exception as error:
             # A schedule outlives a fault outside, such as a broker that is away: the next run goes on.
             if every is None or isinstance(error, FenceError):

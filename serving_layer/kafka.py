@@ -11,6 +11,7 @@ from serving_layer.find import NotReadyError
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
+from tideline.runtime.kafka_access import Servers, from_note
 
 FRESH = 1.0  # seconds for which an answer is used again
 LOOKS = 1000  # that are remembered; then every second one is forgotten, but not the first
@@ -102,13 +103,13 @@ class KafkaProbe:
             asking.set_exception(error)
 
 
-def bootstrap_of(home: Home) -> str | None:
+def bootstrap_of(home: Home) -> Servers | None:
     """The Kafka that the installation's processes use; None where none of them ever said."""
     for name in _SAYING:
         status = home.read_status(name) or {}
-        found = status.get("bootstrap") or (status.get("kafka") or {}).get("bootstrap")
+        found = from_note(status) or from_note(status.get("kafka") or {})
         if found:
-            return str(found)
+            return found
     return None
 
 

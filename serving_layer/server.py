@@ -9,7 +9,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
@@ -21,6 +22,11 @@ from tideline.errors import OutsideError, Texts
 from tideline.runtime.collector import collect_seldom
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from serving_layer.flight.server import FlightSqlServer
 
 GRACE = 5  # seconds that a stop waits for requests under way
 
@@ -47,11 +53,15 @@ class ServeError(OutsideError):
 
 @dataclass(frozen=True)
 class Doors:
-    """Files of a TLS certificate and its key, and the origins whose pages may ask, with commas; empty: none."""
+    """Files of a TLS certificate and its key, the origins whose pages may ask, with commas, and the port of Flight SQL.
+
+    Empty, or None: there is none; port 0 is any free one.
+    """
 
     certificate: str = ""
     key: str = ""
     origins: str = ""
+    flight: int | None = None
 
     def check(self) -> None:
         """Raises ServeError BAD_TLS."""
@@ -83,8 +93,30 @@ def bind(host: str, port: int) -> socket.socket:
 
 def address_of(listener: socket.socket, host: str) -> str:
     """The base URL at which this machine reaches the listener."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{name}:{listener.getsockname()[1]}"
+    return f"http://{name_of(host)}:{listener.getsockname()[1]}"
+
+
+def name_of(host: str) -> str:
+    """How an address is written in a URL that this machine reaches."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}.get(host, f"[{host}]" if ":" in host else host)
+
+
+def flight_scheme(doors: Doors) -> str:
+    """What URLs of Flight SQL begin with."""
+    return "grpc+tls" if doors.certificate else "grpc"
+
+
+def _flight(reader: Reader, app: FastAPI, lock: Lock, host: str, doors: Doors) -> FlightSqlServer:
+    """A Flight SQL server that answers from here on. Raises ServeError CANNOT_LISTEN."""
+    from serving_layer.flight.server import FlightSqlServer  # takes its time to come
+
+    port = doors.flight or 0
+    try:
+        files = [Path(file).read_bytes() for file in (doors.certificate, doors.key or doors.certificate) if file]
+        tls = (files[0], files[1]) if files else None
+        return FlightSqlServer(reader, app.state.sql, lock, host, port, tls)
+    except (OSError, ValueError) as error:
+        raise ServeError("CANNOT_LISTEN", host=host, port=port, reason=str(error).splitlines()[0][:200]) from error
 
 
 class _Server(uvicorn.Server):
@@ -127,13 +159,17 @@ def serve(
         url = url.replace("http:", "https:", 1) if doors.certificate else url
 
         def started() -> None:
-            home.write_status("serve", {"url": url, "ready": True})
+            told = {} if drivers is None else {"flight": f"{flight_scheme(doors)}://{name_of(host)}:{drivers.port}"}
+            home.write_status("serve", {"url": url, "ready": True, **told})
             say(f"serving {url}")
+            if drivers is not None:
+                say(f"Flight SQL at {told['flight']}")
 
         app = create_app(reader, lock)
         if doors.origins:
             origins = [origin.strip() for origin in doors.origins.split(",")]
             app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+        drivers = None if doors.flight is None else _flight(reader, app, lock, host, doors)
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -151,8 +187,11 @@ def serve(
         try:
             _Server(config, started, app.state.live.end).run([listener])
         finally:
+            if drivers is not None:
+                drivers.shutdown()
             app.state.intake.close()
             app.state.sql.close()
+            app.state.verifier.close()
             home.clear_status("serve")
             for number, handler in before.items():
                 signal.signal(number, handler)

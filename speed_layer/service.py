@@ -15,6 +15,7 @@ from speed_layer.stream import SpeedQuery
 from tideline.ledger import Ledger
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session, open_applied
+from tideline.runtime.kafka_access import note_of
 from tideline.runtime.logs import fields
 from tideline.settings import Settings
 from tideline.stores import Store
@@ -100,7 +101,7 @@ class Progress:
 
     def note(self, **cycle: float) -> None:
         """Writes HOME/run/speed.json."""
-        self.home.write_status("speed", {"ready": True, "bootstrap": self.bootstrap, **cycle})
+        self.home.write_status("speed", {"ready": True, **note_of(self.bootstrap), **cycle})
 
 
 def _ledger(store: Store) -> Ledger:

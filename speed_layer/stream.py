@@ -27,6 +27,7 @@ from tideline.cut import Cut
 from tideline.errors import OutsideError, TidelineError
 from tideline.ledger import Ledger
 from tideline.plans import topics
+from tideline.runtime import kafka_access
 from tideline.runtime.topics import KafkaFault, topic_partitions
 from tideline.spark.faults import disk_fault, table_faults
 
@@ -147,7 +148,7 @@ class SpeedQuery:
 
         partitions = topic_partitions(self._bootstrap, names)
         options = {
-            "kafka.bootstrap.servers": self._bootstrap,
+            **kafka_access.spark(self._bootstrap),
             "kafka.isolation.level": "read_committed",
             "subscribe": ",".join(names),
             "startingOffsets": offsets_json(start, partitions),

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from xxhash import xxh64_intdigest
 
+from tideline.runtime.kafka_access import librdkafka
 from tideline.runtime.topics import KafkaFault
 
 PATIENCE = 30.0  # seconds without a word from Kafka
@@ -71,7 +72,7 @@ class KafkaReader:
         self._held_bytes = 0
         self._fetched = set(begin)  # the partitions that are not too far ahead
         self._reason = "no record came"
-        self._consumer = Consumer({**_CONFIG, "bootstrap.servers": bootstrap, "error_cb": self._note})
+        self._consumer = Consumer({**_CONFIG, **librdkafka(bootstrap), "error_cb": self._note})
         self._consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in begin.items()])
 
     def stands_at(self, begin: Offsets) -> bool:

@@ -21,6 +21,7 @@ from kafka.partitioner.default import murmur2
 
 from tideline.errors import OutsideError, Texts, UsageError
 from tideline.eventfiles import Event, EventFile, retraction
+from tideline.runtime.kafka_access import kafka_python
 from tideline.runtime.topics import KafkaFault, Offsets, log_end_offsets, topic_partitions
 from tideline.types import Column
 
@@ -89,7 +90,7 @@ class Sender:
         self._failures: list[BaseException] = []
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap.split(","),
+                **kafka_python(bootstrap),
                 client_id="tideline-produce",
                 acks="all",
                 enable_idempotence=True,

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from tideline.durations import to_micros
 from tideline.errors import Texts, UsageError
+from tideline.runtime.kafka_access import MECHANISMS, PROTOCOLS, SECRET, Access, Servers
 from tideline.runtime.logs import FORMATS
 
 if sys.version_info >= (3, 11):
@@ -36,8 +37,9 @@ _SERVER = r"([^\s,:/\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 _PATTERNS = {
     "servers": (rf"({_SERVER}(\s*,\s*{_SERVER})*)?", "host:port, with commas between several"),
     "memory": (r"[1-9][0-9]{0,9}[kmgtKMGT]b?", "a size such as 512m or 2g"),
+    "secret": (rf"({SECRET.pattern})?", "${env:NAME} or ${file:PATH}, so that it stands nowhere else"),
 }
-_RANGES = {"integer": (1, 2**31 - 1), "port": (0, 65_535), "niceness": (0, 19)}
+_RANGES = {"integer": (1, 2**31 - 1), "port": (0, 65_535), "door": (0, 65_535), "niceness": (0, 19)}
 
 
 class SettingError(UsageError):
@@ -59,7 +61,7 @@ class SettingError(UsageError):
 @dataclass(frozen=True)
 class Setting:
     """One row. `kind` is one of _PATTERNS, text (where there are `choices`, one of them), integer, duration (text such
-    as 15m), port (0: any free one) or niceness.
+    as 15m), port (0: any free one), door (a port, or off) or niceness.
     """
 
     name: str
@@ -84,7 +86,7 @@ class Setting:
         if self.kind in _PATTERNS:
             pattern, expected = _PATTERNS[self.kind]
             if not isinstance(value, str) or not re.fullmatch(pattern, value.strip()):
-                raise self._bad(value, where, expected)
+                raise self._bad("..." if self.kind == "secret" else value, where, expected)
             return value.strip()
         if self.kind == "duration":
             try:
@@ -92,10 +94,13 @@ class Setting:
             except UsageError:
                 raise self._bad(value, where, "a duration such as 30s, 15m, 1h") from None
             return value.strip()
-        if self.kind == "port" and value == "auto":
+        if self.kind in ("port", "door") and value == "auto":
             return 0
+        if self.kind == "door" and value == "off":
+            return value
         low, high = _RANGES[self.kind]
-        expected = f"a whole number from {low} to {high}" + (", or auto" if self.kind == "port" else "")
+        more = {"port": ", or auto", "door": ", auto or off"}.get(self.kind, "")
+        expected = f"a whole number from {low} to {high}{more}"
         try:
             number = int(value) if isinstance(value, str) else value
         except ValueError:
@@ -115,6 +120,13 @@ ROWS: tuple[Setting, ...] = (
         "",
         "Bootstrap servers of a Kafka to use, `host:port,...`; empty: an embedded one.",
     ),
+    Setting("kafka.security", "text", "plaintext", "How that Kafka is spoken to.", PROTOCOLS),
+    Setting("kafka.sasl_mechanism", "text", "PLAIN", "How the name and the password are shown.", MECHANISMS),
+    Setting("kafka.username", "text", "", "Who comes; text, `${env:NAME}` or `${file:PATH}`."),
+    Setting("kafka.password", "secret", "", "Their password: `${env:NAME}` or `${file:PATH}`."),
+    Setting("kafka.ca", "text", "", "File with the authorities that vouch for the servers, PEM; empty: the system's."),
+    Setting("kafka.certificate", "text", "", "File with a certificate to show, PEM; empty: none."),
+    Setting("kafka.key", "text", "", "File with the key of that certificate, PEM, not encrypted."),
     Setting("kafka.port", "port", 9092, "Port of the embedded broker on the loopback interface; auto: a free one."),
     Setting("kafka.partitions", "integer", 4, "Partitions of a topic that Tideline creates."),
     Setting(
@@ -151,6 +163,7 @@ ROWS: tuple[Setting, ...] = (
     Setting("batch.keep_versions", "integer", 3, "Batch versions that stay readable."),
     Setting("serve.host", "text", "127.0.0.1", "Address that the HTTP API listens on."),
     Setting("serve.port", "port", 8400, "Port of the HTTP API and its page; auto: a free one."),
+    Setting("serve.flight_port", "door", "off", "Port for Arrow Flight SQL; auto: a free one; off: none."),
     Setting(
         "serve.tls_certificate", "text", "", "File with the server's certificate and its chain, PEM; empty: no TLS."
     ),
@@ -196,6 +209,17 @@ class Settings(Mapping[str, Any]):
     def seconds(self, name: str) -> float:
         """A duration setting in seconds."""
         return self.micros(name) / 1_000_000
+
+    @property
+    def kafka(self) -> Servers | None:
+        """The Kafka that is configured, and how it is reached; None for the embedded one. Raises AccessFault."""
+        if not self["kafka.bootstrap"]:
+            return None
+        names = ("username", "password", "ca", "certificate", "key")
+        given = {name: self[f"kafka.{name}"] for name in names}
+        access = Access(self["kafka.security"], self["kafka.sasl_mechanism"], **given)
+        access.check()
+        return Servers(self["kafka.bootstrap"], access)
 
     def with_values(self, values: Mapping[str, Any], where: str = "the command line") -> Settings:
         """These settings with others laid over them; None means not given. Raises SettingError."""

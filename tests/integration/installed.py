@@ -37,6 +37,7 @@ from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger
 from tideline.merge import scan_rows
 from tideline.runtime.home import Home
+from tideline.runtime.kafka_access import kafka_python
 from tideline.runtime.reading import Record, read_records
 from tideline.runtime.topics import log_end_offsets
 from tideline.source import SourceDefinition
@@ -150,7 +151,7 @@ class Installed:
     ) -> Cut:
         """Sends events keyed by their id or by `key` (bytes as they are); where the log ends then."""
         if self._producer is None:
-            self._producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5, max_request_size=16 << 20)
+            self._producer = KafkaProducer(**kafka_python(self.bootstrap), linger_ms=5, max_request_size=16 << 20)
         for event in events:
             own = str(event["id"]).encode() if isinstance(event, dict) else b"gone" if event is None else None
             self._producer.send(self.topic, None if event is None else encode(event), key or own, partition=partition)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import hmac
 import http.server
-import ipaddress
 import json
 import ssl
 import subprocess
@@ -21,10 +19,9 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from certificates import make_certificate
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from serving import running
 from serving_case import installed
 
@@ -126,24 +123,7 @@ def test_a_jwt_of_the_issuer_opens_what_its_role_may(tmp_path: Path, issuer: str
 def test_it_is_served_over_tls(tmp_path: Path) -> None:
     with LmdbStore.open(tmp_path / "home", create=True) as store:
         installed(store, 30)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(KEY.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(KEY, hashes.SHA256())
-    )
-    pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    pem.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key.write_bytes(
-        KEY.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    pem, key = make_certificate(tmp_path)
     config = tmp_path / "config.toml"
     config.write_text(
         f'[serve]\nport = "auto"\ntls_certificate = "{pem}"\ntls_key = "{key}"\ncors_origins = "{PANELS}"\n', "utf-8"

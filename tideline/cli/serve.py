@@ -11,6 +11,7 @@ def register(commands: Commands) -> None:
     parser = add_command(commands, "serve", "the HTTP API and its page", run)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", help="port, or auto for a free one (default 8400)")
+    parser.add_argument("--flight-port", help="port for Arrow Flight SQL, auto, or off (default off)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -18,6 +19,13 @@ def run(args: argparse.Namespace) -> None:
     from tideline.runtime.home import Home
     from tideline.runtime.logs import announce
 
-    settings = logged_settings(args, {"serve.host": args.host, "serve.port": args.port})
-    doors = Doors(settings["serve.tls_certificate"], settings["serve.tls_key"], settings["serve.cors_origins"])
+    overrides = {"serve.host": args.host, "serve.port": args.port, "serve.flight_port": args.flight_port}
+    settings = logged_settings(args, overrides)
+    flight = settings["serve.flight_port"]
+    doors = Doors(
+        settings["serve.tls_certificate"],
+        settings["serve.tls_key"],
+        settings["serve.cors_origins"],
+        None if flight == "off" else flight,
+    )
     serve(Home(args.home), settings["serve.host"], settings["serve.port"], announce, doors)

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     home, settings = Home(args.home), settings_of(args, {"kafka.bootstrap": args.bootstrap})
     with own_kafka(home, settings) as started:
-        report = verify(home, args.views, started or settings["kafka.bootstrap"] or None, args.versions)
+        report = verify(home, args.views, started or settings.kafka, args.versions)
     if args.output == "json":
         print_json(report.to_json())
     else:

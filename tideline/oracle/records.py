@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from tideline.cut import Cut
 from tideline.erased import ERASED
 from tideline.errors import OutsideError, Texts
+from tideline.runtime.kafka_access import kafka_python
 
 PATIENCE = 30.0  # seconds without a record before a read is given up
 SLICE = 250_000  # offsets that are read at a time
@@ -231,7 +232,7 @@ class _Kafka:
 
         if self._consumer is None:
             self._consumer = KafkaConsumer(
-                bootstrap_servers=bootstrap.split(","),
+                **kafka_python(bootstrap),
                 client_id="tideline-verify",
                 group_id=None,
                 isolation_level="read_committed",

@@ -15,6 +15,7 @@ from kafka.errors import BrokerResponseError, KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from tideline.cut import Cut
+from tideline.runtime.kafka_access import kafka_python
 from tideline.runtime.process import pause
 from tideline.runtime.topics import KafkaFault, reason_of
 
@@ -80,7 +81,7 @@ class GroupClient:
     def _connected(self) -> KafkaAdminClient:
         if self._admin is None:
             self._admin = KafkaAdminClient(
-                bootstrap_servers=self.bootstrap.split(","),
+                **kafka_python(self.bootstrap),
                 client_id="tideline-group",
                 bootstrap_timeout_ms=self._timeout,
                 request_timeout_ms=self._timeout,

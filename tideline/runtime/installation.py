@@ -40,8 +40,8 @@ def open_applied(home: Home) -> Iterator[LmdbStore]:
 
 def find_bootstrap(home: Home, settings: Settings) -> str:
     """Where Kafka is: by the settings, else where `up` runs it. Raises OutsideError NO_KAFKA."""
-    if settings["kafka.bootstrap"]:
-        return str(settings["kafka.bootstrap"])
+    if settings.kafka:
+        return settings.kafka
     status = home.read_status("kafka")
     if status and status.get("bootstrap"):
         return str(status["bootstrap"])

@@ -11,6 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from tideline.cut import Cut
 from tideline.errors import OutsideError
+from tideline.runtime.kafka_access import kafka_python
 
 _PATIENCE = 30.0  # seconds without a record or progress
 
@@ -33,7 +34,7 @@ def read_records(bootstrap: str, topic: str, begin: Cut, end: Cut) -> Iterator[l
     if not wanted:
         return
     consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **kafka_python(bootstrap),
         enable_auto_commit=False,
         isolation_level="read_committed",
         auto_offset_reset="none",

@@ -10,6 +10,7 @@ from types import TracebackType
 from tideline.errors import OutsideError, UsageError
 from tideline.runtime.broker import plan_broker
 from tideline.runtime.home import Home, HomeLock, process_alive
+from tideline.runtime.kafka_access import note_of
 from tideline.runtime.ports import free_port, port_is_free
 from tideline.runtime.process import ChildProcess, Command
 from tideline.runtime.supervisor import Service, Supervisor
@@ -80,7 +81,7 @@ class Stack:
         self._add("speed", ready=lambda: self._ready("speed"))
 
     def _start_kafka(self) -> None:
-        self.bootstrap = self.settings["kafka.bootstrap"]
+        self.bootstrap = self.settings.kafka or ""
         if self.bootstrap:
             cluster_id(self.bootstrap)
         else:
@@ -88,7 +89,7 @@ class Stack:
             self.bootstrap = plan.bootstrap
             self.say(f"starting Kafka at {self.bootstrap}")
             self.supervisor.add(Service(plan.command, plan.ready, 60.0))
-        self.home.write_status("kafka", {"bootstrap": self.bootstrap})
+        self.home.write_status("kafka", note_of(self.bootstrap))
 
     def _argv(self, name: str, *options: str) -> tuple[str, ...]:
         config = str(self.home.run / "settings.toml")

@@ -25,6 +25,7 @@ from kafka.errors import (
 
 from tideline.cut import Cut
 from tideline.errors import OutsideError, Texts
+from tideline.runtime.kafka_access import kafka_python
 
 Offsets = dict[str, dict[int, int]]
 T = TypeVar("T")
@@ -227,7 +228,7 @@ def _client(bootstrap: str, deadline: float) -> KafkaAdminClient:
         if client is None:
             left = max(int((deadline - time.monotonic()) * 1000), 500)
             client = _clients[key] = KafkaAdminClient(
-                bootstrap_servers=bootstrap.split(","),
+                **kafka_python(bootstrap),
                 client_id="tideline",
                 bootstrap_timeout_ms=left,
                 request_timeout_ms=int(TIMEOUT * 1000),
