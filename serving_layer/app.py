@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -17,12 +16,14 @@ from starlette.responses import FileResponse, StreamingResponse
 
 from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
+from serving_layer.letters import find_letters
 from serving_layer.limit import MAX_BODY, BodyLimit
 from serving_layer.live import Live
 from serving_layer.lock.gate import Gate, Lock, is_stranger, role_of
 from serving_layer.lock.scope import allowed, allowed_view, allowed_views, sql_scope
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
+from serving_layer.page import FILES, FOLDER
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.responses import (
@@ -37,11 +38,11 @@ from serving_layer.responses import (
 from serving_layer.result import Result
 from serving_layer.sql.http import sql_response
 from serving_layer.sql.process import SqlProcess
+from serving_layer.verifying import Verifier
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields
 
-PAGE = Path(__file__).with_name("page")
 MAX_QUERIES = 100
 PATHS = (
     "/v1/views",
@@ -51,6 +52,8 @@ PATHS = (
     "/v1/query",
     "/v1/sql",
     "/v1/sources/{source}/events",
+    "/v1/dead-letters",
+    "/v1/verify",
     "/v1/status",
     "/healthz",
     "/readyz",
@@ -73,6 +76,7 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     live = app.state.live = Live(reader)
     statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
+    verifier = app.state.verifier = Verifier(reader.home)
     app.add_middleware(BodyLimit)
     gate = lock or Lock(reader.home)
     app.add_middleware(Gate, lock=gate)
@@ -129,6 +133,21 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         body = await request.body()
         return json_response(await run_in_threadpool(lambda: intake.take(reader.ledger(), source, body)), 202)
 
+    @app.get("/v1/dead-letters")
+    def dead_letters(request: Request) -> Response:
+        role_of(request).check_records()
+        return json_response({"dead_letters": find_letters(reader, dict(request.query_params))})
+
+    @app.get("/v1/verify")
+    def verified(request: Request) -> Response:
+        role_of(request).check_records()
+        return json_response(verifier.state())
+
+    @app.post("/v1/verify")
+    async def verify(request: Request, body: Annotated[Any, Body()] = None) -> Response:
+        role_of(request).check_records()
+        return json_response(verifier.start(_views(reader, body)), 202)
+
     @app.get("/v1/status")
     def status() -> Response:
         return json_response(reader.status())
@@ -154,9 +173,9 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
-        return FileResponse(PAGE / "index.html", headers=SECURITY)
+        return FileResponse(FOLDER / "index.html", headers=SECURITY)
 
-    for name in ("page.js", "page.css", "icon.svg"):
+    for name in FILES:
         app.add_api_route(f"/{name}", _static(name), include_in_schema=False)
     return app
 
@@ -196,7 +215,7 @@ def _results(results: Sequence[Result]) -> Response:
 
 
 def _static(name: str) -> Callable[[], Response]:
-    return lambda: FileResponse(PAGE / name, headers=SECURITY)
+    return lambda: FileResponse(FOLDER / name, headers=SECURITY)
 
 
 def _queries(body: Any) -> list[Query]:
@@ -207,6 +226,18 @@ def _queries(body: Any) -> list[Query]:
     if len(found) > MAX_QUERIES:
         raise _bad_body(f"the body has {len(found)} queries, more than {MAX_QUERIES}")
     return [Query.from_json(item) for item in found]
+
+
+def _views(reader: Reader, body: Any) -> list[str]:
+    """The views of `{"views": [...]}`, all of which are there; none of no body. Raises UsageError."""
+    found = body.get("views", []) if isinstance(body, dict) and set(body) <= {"views"} else [] if body is None else None
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise UsageError(
+            "BAD_REQUEST_BODY", "the body is not an object with a list of views", 'post {"views": []} for all'
+        )
+    for name in found:
+        reader.definition(name)
+    return found
 
 
 def _bad_body(message: str, **params: Any) -> UsageError:

@@ -97,6 +97,8 @@ def openapi() -> Json:
             "/v1/query": {"post": _query()},
             "/v1/sql": {"post": _sql()},
             "/v1/sources/{source}/events": {"post": _events()},
+            "/v1/dead-letters": {"get": _dead_letters()},
+            "/v1/verify": {"get": _verified(), "post": _verify()},
             "/v1/status": {"get": _route("Cuts, lag, versions, layers, dead letters.", _json())},
             "/healthz": {"get": _route("The store can be read.", _json(_object("ok", "committed")))},
             "/readyz": {"get": _ready()},
@@ -281,6 +283,50 @@ def _events() -> Json:
         "application/x-ndjson": {"schema": {"type": "string", "description": "An event a line."}},
     }
     return {**route, "requestBody": {"required": True, "content": content}}
+
+
+def _dead_letters() -> Json:
+    told = {
+        "source": ({"type": "string"}, "Of this source only.", "sales"),
+        "reason": ({"type": "string"}, "Those whose reason holds this text.", "BAD_JSON"),
+        "place": ({"type": "string"}, "The one at SOURCE:PARTITION:OFFSET.", "sales:0:17"),
+        "limit": ({"type": "integer", "minimum": 0, "maximum": 1000}, "At most so many; 0: 100.", 100),
+    }
+    options = [
+        {"name": name, "in": "query", "schema": schema, "description": text, "example": example}
+        for name, (schema, text, example) in told.items()
+    ]
+    letter = _object("source", "partition", "offset", "at", "reason", "bytes", "value", "base64")
+    found = _object("dead_letters") | {"properties": {"dead_letters": {"type": "array", "items": letter}}}
+    summary = "Records that could not become events, with the reason and their bytes."
+    return _route(summary, _json(found), 400, 404, options)
+
+
+_VERIFICATION: Json = _object("running", "views", "started_at", "seconds", "report", "error") | {
+    "properties": {
+        "running": {"type": "boolean"},
+        "views": {"type": ["array", "null"], "items": {"type": "string"}, "description": "Null: all."},
+        "started_at": {"type": ["number", "null"], "description": "Seconds since the epoch."},
+        "seconds": {"type": ["number", "null"]},
+        "report": {"type": ["object", "null"], "description": "What `tideline verify -o json` prints."},
+        "error": {"type": ["string", "null"], "description": "Why there is no report."},
+    }
+}
+
+
+def _verified() -> Json:
+    return _route("The verification under way, or the last one.", _json(_VERIFICATION))
+
+
+def _verify() -> Json:
+    body = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"views": {"type": "array", "items": {"type": "string"}, "description": "None: all."}},
+    }
+    summary = "Recomputes views from the log and compares; one verification at a time."
+    route = _route(summary, _json(_VERIFICATION), 400, 404, 413, 422, status=202)
+    return {**route, "requestBody": {"required": False, "content": _json(body, {"views": ["revenue"]})}}
 
 
 def _ready() -> Json:

@@ -40,6 +40,9 @@ def read_status(home: Home, ledger: Ledger, held: Held) -> Json:
         "archived": ledger.archived.to_json(),
         "published": ledger.version.cut.to_json(),
         "lag_events": lag(held.ends, ledger.committed) if held.error is None else None,
+        "sources": {
+            name: _source(ledger, str(source["topic"]), held) for name, source in sorted(ledger.sources.items())
+        },
         "unpublished_events": ledger.committed.count_since(ledger.version.cut),
         "generations": [_generation(generation, ledger.committed) for generation in ledger.generations],
         "batch_version": ledger.version.id,
@@ -90,6 +93,19 @@ def _generation(generation: Generation, committed: Cut) -> Json:
         "end": (generation.end or committed).to_json(),
         "open": generation.end is None,
         "events": sum(part.events for part in stats),
+    }
+
+
+def _source(ledger: Ledger, topic: str, held: Held) -> Json:
+    def offset(cut: Cut) -> int:
+        return cut.restrict([topic]).count_since(ledger.origin.restrict([topic]))
+
+    return {
+        "topic": topic,
+        "committed": offset(ledger.committed),
+        "archived": offset(ledger.archived),
+        "published": offset(ledger.version.cut),
+        "lag": None if held.error else lag(held.ends.restrict([topic]), ledger.committed),
     }
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from tideline.cut import Cut
 from tideline.decode import decode_values
 from tideline.erased import ERASED
+from tideline.errors import UsageError
 from tideline.eventfiles import Event
 from tideline.held import read_held
 from tideline.ledger import Ledger
@@ -56,6 +57,24 @@ class DeadLetter:
             "value": value.decode("utf-8", "replace"),
             "base64": base64.b64encode(value).decode(),
         }
+
+
+def read_place(text: str) -> Place:
+    """What `SOURCE:PARTITION:OFFSET` names. Raises UsageError BAD_PLACE."""
+    try:
+        source, partition, offset = text.rsplit(":", 2)
+        return source, int(partition), int(offset)
+    except ValueError:
+        hint = "write SOURCE:PARTITION:OFFSET"
+        raise UsageError("BAD_PLACE", f"{text[:200]} does not name a record", hint, place=text[:200]) from None
+
+
+def check_source(ledger: Ledger, source: str | None) -> None:
+    """Raises UsageError UNKNOWN_SOURCE."""
+    if source is not None and source not in ledger.sources:
+        known = sorted(ledger.sources)
+        hint = f"sources: {', '.join(known)}"
+        raise UsageError("UNKNOWN_SOURCE", f"there is no source {source}", hint, source=source, known=known)
 
 
 def find(

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving_layer.lock.limits import Limits
 from serving_layer.lock.roles import EVERYTHING, OPERATE, READ, WRITE, Access, Role, load_access
 from serving_layer.lock.tokens import TokenFile
+from serving_layer.page import FILES
 from serving_layer.responses import error_response
 from tideline.errors import TidelineError, UsageError
 from tideline.runtime.home import Home
@@ -21,9 +22,9 @@ from tideline.runtime.home import Home
 if TYPE_CHECKING:
     from serving_layer.lock.oidc import Oidc
 
-FREE = frozenset({"/", "/page.js", "/page.css", "/icon.svg", "/healthz", "/readyz", "/openapi.json"})
+FREE = frozenset({"/", "/healthz", "/readyz", "/openapi.json", *(f"/{name}" for name in FILES)})
 """Paths that say nothing of views."""
-_OPERATE = ("/v1/status", "/metrics")
+_OPERATE = ("/v1/status", "/v1/dead-letters", "/v1/verify", "/metrics")
 _BEARER = "bearer "
 log = logging.getLogger(__name__)
 

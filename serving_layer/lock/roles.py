@@ -38,6 +38,7 @@ class Forbidden(UsageError):
         "FORBIDDEN": ("the role {role} may not {action}", "ask whoever runs the server for another role"),
         "FORBIDDEN_VIEW": ("the role {role} may not read view {view}", "views it may read: {known}"),
         "FORBIDDEN_SOURCE": ("the role {role} may not write to source {source}", "ask for another role"),
+        "FORBIDDEN_RECORDS": ("the role {role} may not see records as they came", "ask for one without bounds"),
         "FORBIDDEN_COLUMN": ("the role {role} may not see {column} of view {view}", "leave it out"),
     }
 
@@ -69,6 +70,12 @@ class Role:
         self.check(WRITE)
         if self.sources is not None and source not in self.sources:
             raise Forbidden("FORBIDDEN_SOURCE", role=self.name, source=source)
+
+    def check_records(self) -> None:
+        """Raises Forbidden where it may not see the log's records as they came: who sees a part of it sees none."""
+        self.check(OPERATE)
+        if not self.is_whole or self.views is not None or self.sources is not None:
+            raise Forbidden("FORBIDDEN_RECORDS", role=self.name)
 
     def may_read(self, view: str) -> bool:
         """Whether it may read a view, or some of it."""

@@ -30,21 +30,14 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from tideline.dead_letters import find, replay
+    from tideline.dead_letters import check_source, find, read_place, replay
     from tideline.runtime.installation import find_bootstrap, open_applied
 
     home, settings = Home(args.home).require(), settings_of(args, {"kafka.bootstrap": args.bootstrap})
     with open_applied(home) as store, store.snapshot() as snapshot:
         ledger = snapshot.ledger
-    if args.source and args.source not in ledger.sources:
-        raise UsageError(
-            "UNKNOWN_SOURCE",
-            f"there is no source {args.source}",
-            f"sources: {', '.join(sorted(ledger.sources))}",
-            source=args.source,
-            known=sorted(ledger.sources),
-        )
-    places = [_place(text) for text in args.places]
+    check_source(ledger, args.source)
+    places = [read_place(text) for text in args.places]
     if args.action != "list" and not places and not (args.source or args.reason):
         raise UsageError(
             "NO_DEAD_LETTER_NAMED",
@@ -65,16 +58,6 @@ def run(args: argparse.Namespace) -> None:
         print_json([letter.to_json() for letter in letters])
     else:
         print_rows(_COLUMNS, [_shown(letter.to_json()) for letter in letters], args.output)
-
-
-def _place(text: str) -> tuple[str, int, int]:
-    try:
-        source, partition, offset = text.rsplit(":", 2)
-        return source, int(partition), int(offset)
-    except ValueError:
-        raise UsageError(
-            "BAD_PLACE", f"{text} does not name a record", "write SOURCE:PARTITION:OFFSET", place=text
-        ) from None
 
 
 def _shown(letter: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ MODULES = (
     "tideline.cli.status",
     "tideline.cli.serve",
     "tideline.cli.token",
+    "tideline.cli.init",
     "tideline.cli.up",
     "tideline.cli.demo",
     "tideline.cli.definitions",

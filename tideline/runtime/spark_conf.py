@@ -6,8 +6,10 @@ table `[spark]` wins over everything here.
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tideline.runtime.home import Home
@@ -67,3 +69,25 @@ def submit_environment(properties: Path) -> dict[str, str]:
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_DRIVER_PYTHON": sys.executable,
     }
+
+
+def submit_command(
+    layer: str, home: Home, settings: Settings, confs: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """PySpark's own spark-submit with a layer's job, and its environment; `confs` are `name=value`. Raises JarError."""
+    import pyspark
+
+    jobs = {"speed": "speed_layer.job", "batch": "batch_layer.job"}
+    job = importlib.util.find_spec(jobs[layer])
+    properties = write_spark_properties(home.run / f"{layer}.properties", home, settings)
+    spark = Path(pyspark.__file__).parent
+    options = [word for conf in confs for word in ("--conf", conf)]
+    command = [str(spark / "bin" / "spark-submit"), "--properties-file", str(properties), *options]
+    environment = {
+        **os.environ,
+        "SPARK_HOME": str(spark),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_DRIVER_PYTHON": sys.executable,
+        "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
+    }
+    return [*command, str(job and job.origin)], environment

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tideline.cut import Cut
@@ -18,9 +19,9 @@ from tideline.runtime.home import Home
 from tideline.runtime.stack import Stack
 from tideline.runtime.topics import log_end_offsets
 from tideline.settings import Settings
-from tideline.simulate.inferred import infer_catalog
 from tideline.simulate.shop import Shop, run_shop
 from tideline.source import SourceDefinition
+from tideline.starter.infer import ROW_ID, catalog_text, infer
 
 _STEP = 120.0  # seconds that each thing that is waited for may take
 _FILE_SOURCE = "events"
@@ -40,7 +41,9 @@ class Demo:
         self.catalog = Path(__file__).with_name("shop_catalog.py")
         if file is not None:
             self.catalog = home.path / "catalog.py"
-            self.catalog.write_text(infer_catalog(file), "utf-8")
+            # By their rows and their arrival: it is shown live, and a column of the file may mean anything.
+            found = replace(infer(file), event_id=None, event_time=None)
+            self.catalog.write_text(catalog_text(found, _FILE_SOURCE, numbered=True), "utf-8")
         self.source = "shop" if file is None else _FILE_SOURCE
         self.views = ("sales", "products", "funnel") if file is None else ("rate", "totals")
 
@@ -164,7 +167,7 @@ class Demo:
             source.schema,
             source.event_id,
             rate=self.rate,
-            row_id="row_id",
+            row_id=ROW_ID,
             stop=stop,
         )
 

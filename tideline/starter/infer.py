@@ -1,7 +1,9 @@
-"""A first catalog for a file of the user's own: a source with its columns, and two views."""
+"""A first catalog for the user's own events: a source with their columns, and two views."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from tideline.errors import UsageError
@@ -14,12 +16,32 @@ _TYPES = {
     "BOOLEAN": "boolean",
     "DATE": "date",
     "TIMESTAMP": "timestamp",
+    "TIMESTAMP WITH TIME ZONE": "timestamp",
 }
-_FEW = 200  # so many different values still make a column to group by
+_ROWS = 20_000  # of a file that are looked at
+_FEW = 60  # so many different values still make a column to group by
+_ID = re.compile(r"(.*_)?(id|uuid|guid|key|no|nbr|number|code)|.*[a-z](Id|ID|Uuid|UUID|No|Nbr|Number|Code)")
+ROW_ID = "row_id"
 
 
-def infer_catalog(file: Path) -> str:
-    """The text of a catalog with a source `events` for a CSV or JSON-lines file (.gz too). Raises UsageError.
+@dataclass(frozen=True)
+class Inferred:
+    """The columns of some events as `name: type`, and what they could be used for.
+
+    `event_id` identifies an event, `event_time` says when it happened, None where no column does; `key` is a column to
+    group by, `numbers` are what can be summed. `bucket` is a length of time that fits, as a catalog spells it.
+    """
+
+    columns: dict[str, str]
+    event_id: str | None
+    event_time: str | None
+    key: str | None
+    numbers: tuple[str, ...]
+    bucket: str = "minutes(1)"
+
+
+def infer(file: Path) -> Inferred:
+    """The columns of the first 20,000 rows of a CSV or JSON-lines file (.gz too). Raises UsageError.
 
     CSV cells without a plain number stay text, as `tideline produce` sends them; times are recognised where ISO 8601.
     """
@@ -29,21 +51,19 @@ def infer_catalog(file: Path) -> str:
         raise UsageError("NO_FILE", f"there is no file {file}", "name a CSV or JSON-lines file", path=str(file))
     is_json = any(suffix in (".json", ".jsonl", ".ndjson") for suffix in file.suffixes)
     reader = "read_json" if is_json else "read_csv"
-    options = "" if is_json else ", header = true"
+    options = f", sample_size = {_ROWS}" + ("" if is_json else ", header = true")
     with duckdb.connect() as connection:
         try:
-            connection.execute(
-                f"create view sample as select * from {reader}($file{options}) limit 20000".replace(
-                    "$file", _quoted(file)
-                )
-            )
+            path = "'" + str(file).replace("'", "''") + "'"
+            connection.execute(f"create view sample as select * from {reader}({path}{options}) limit {_ROWS}")
             described = connection.execute("describe sample").fetchall()
-            columns = {
-                str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if str(name).isidentifier()
-            }
-            counts = connection.execute(
-                "select " + ", ".join(f'count(distinct "{name}")' for name in columns) + " from sample"
-            ).fetchone()
+            columns = {str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if _is_name(name)}
+            counted = ", ".join(f'count(distinct "{name}"), count("{name}")' for name in columns)
+            counts = connection.execute(f"select count(*), {counted} from sample").fetchone() or ()
+            times = [name for name, kind in columns.items() if kind == "timestamp"]
+            time = next((name for name in times if counts[2 * list(columns).index(name) + 2] == counts[0]), None)
+            span = f'select date_diff(\'hour\', min("{time}"), max("{time}")) from sample'
+            hours = (connection.execute(span).fetchone() or (0,))[0] if time else 0
         except duckdb.Error as error:
             raise UsageError(
                 "UNREADABLE_FILE",
@@ -51,28 +71,86 @@ def infer_catalog(file: Path) -> str:
                 "name a CSV file with a header, or JSON lines",
                 path=str(file),
             ) from error
-    distinct = dict(zip(columns, counts or (), strict=True))
-    return _catalog(columns, distinct)
+    rows, distinct, filled = counts[0], counts[1::2], counts[2::2]
+    if not rows or not columns:
+        raise UsageError("NO_EVENTS", f"{file} has no rows with columns", "name one that has", path=str(file))
+    different = dict(zip(columns, distinct, strict=True))
+    ids = [
+        name
+        for name, kind, some, of in zip(columns, columns.values(), distinct, filled, strict=True)
+        if kind in ("string", "bigint") and some == of == rows and _ID.fullmatch(name)
+    ]
+    keys = [
+        name
+        for name, kind in columns.items()
+        if kind in ("string", "boolean") and name not in ids and 1 < different[name] <= _FEW
+    ]
+    keys.sort(key=lambda name: -different[name])
+    numbers = [n for n, kind in columns.items() if kind in ("bigint", "double") and not _ID.fullmatch(n)]
+    numbers.sort(key=lambda name: -different[name])
+    bucket = "days(1)" if hours > 24 * 60 else "hours(1)" if hours > 48 else "minutes(1)"
+    return Inferred(columns, ids[0] if ids else None, time, keys[0] if keys else None, tuple(numbers[:3]), bucket)
 
 
-def _quoted(file: Path) -> str:
-    return "'" + str(file).replace("'", "''") + "'"
+def catalog_text(found: Inferred, source: str, topic: str | None = None, numbered: bool = False) -> str:
+    """A catalog with the source and two views: `rate` in time, and `totals` by a column. `numbered`: events get the
+    number of their row as an id, where they have none."""
+    bucket = found.bucket if found.event_time else "minutes(1)"
+    event_id = found.event_id or (ROW_ID if numbered else None)
+    columns = {**found.columns, **({ROW_ID: "string"} if event_id == ROW_ID else {})}
+    name = source.replace("-", "_")
+    schema = "\n".join(f'        "{column} {kind}, "' for column, kind in columns.items()).removesuffix(', "') + '"'
+    options = [
+        f'event_time="{found.event_time or "_timestamp"}"',
+        *([f'event_id="{event_id}"'] if event_id else []),
+        *([f'topic="{topic}"'] if topic and topic != source else []),
+    ]
+    first = found.numbers[0] if found.numbers else None
+    spread = [f'"{first}": Quantiles("{first}", at=[0.25, 0.5, 0.75, 0.99])'] if first else []
+    sums = [f'"{one}_{kind.lower()}": {kind}("{one}")' for one in found.numbers for kind in ("Sum", "Max")]
+    names = [
+        "Count",
+        "Source",
+        "View",
+        bucket.partition("(")[0],
+        *(["Max", "Quantiles", "Sum"] if found.numbers else []),
+    ]
+    key = f'\n    key="{found.key}",' if found.key else ""
+    when = "their own time" if found.event_time else "the time stamps of their records"
+    return f'''"""Made from the columns of some events; change it as you like.
 
+Events are placed by {when}{f", and known by their {event_id}" if event_id else "; they have no id, so repeats count"}.
+"""
 
-def _catalog(columns: dict[str, str], distinct: dict[str, int]) -> str:
-    keys = [name for name, kind in columns.items() if kind in ("string", "boolean") and 1 < distinct[name] <= _FEW]
-    numbers = [name for name, kind in columns.items() if kind in ("bigint", "double")][:3]
-    # A row's place in the file identifies it; its arrival gives the time, for a column of the file may mean anything.
-    schema = ", ".join([*(f"{name} {kind}" for name, kind in columns.items()), "row_id string"])
-    measures = "".join(f', "{name}_sum": Sum("{name}"), "{name}_max": Max("{name}")' for name in numbers)
-    key = f'key="{keys[0]}", ' if keys else ""
-    return f'''"""Made from the columns of a file; change it as you like."""
+from tideline import {", ".join(sorted(names, key=lambda one: (one[0].islower(), one)))}
 
-from tideline import Count, Max, Source, Sum, View, minutes
+{name} = Source(
+    "{source}",
+    schema=(
+{schema}
+    ),
+    {", ".join(options)},
+)
 
-events = Source("events", schema="{schema}", event_id="row_id", event_time="_timestamp")
+rate = View(
+    "rate",
+    source={name},
+    bucket={bucket},
+    measures={_measures(spread)},
+)
 
-rate = View("rate", source=events, bucket=minutes(1), measures={{"events": Count()}})
-
-totals = View("totals", source=events, {key}measures={{"events": Count(){measures}}})
+totals = View(
+    "totals",
+    source={name},{key}
+    measures={_measures(sums)},
+)
 '''
+
+
+def _measures(more: list[str]) -> str:
+    lines = "".join(f"        {one},\n" for one in ('"events": Count()', *more))
+    return f"{{\n{lines}    }}"
+
+
+def _is_name(name: object) -> bool:
+    return str(name).isidentifier() and str(name).isascii()

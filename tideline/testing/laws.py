@@ -1,4 +1,4 @@
-"""Testing a catalog's own views against the laws that make an answer exact, with neither Kafka nor a cluster.
+"""The laws that make an answer exact, held against a catalog's own views, with neither Kafka nor a cluster.
 
 The events, made up or from a file, are decoded and folded by the very code that the layers run. Then, for every view:
 
@@ -136,6 +136,33 @@ def _made_up(column: Column, chance: random.Random) -> Any:
     return chance.choice(["", "a", "b", "Ä", f"text{chance.randrange(8)}"]) if kind.name == "string" else "AAEC"
 
 
+def decoded_events(spark: SparkSession, source: SourceDefinition, values: Sequence[bytes]) -> DataFrame:
+    """Records decoded as the layers decode them, whatever their time; kept in memory.
+
+    Raises UsageError NO_EVENTS where none is an event.
+    """
+    now = dt.datetime.now(dt.timezone.utc) if source.event_time == "_timestamp" else _START + dt.timedelta(days=3)
+    far = SourceDefinition(**{**vars(source), "max_ahead": None, "max_behind": None})
+    no_headers: list[Any] = []
+    rows = [(n % 3, n // 3, now, b"key", no_headers, value, n) for n, value in enumerate(values)]
+    schema = (
+        "_partition int, _offset bigint, _timestamp timestamp, _key binary, "
+        "_headers array<struct<key:string,value:binary>>, _value binary, _hash bigint"
+    )
+    kept = ["_partition", "_offset", "_timestamp", "_hash", "_key", "_headers"]
+    records = spark.createDataFrame(rows, schema)
+    events = decode(records, far, kept).withColumn("_duplicate", F.lit(False)).persist()
+    if not events.where("_reason is null").count():
+        reason = events.selectExpr("first(_reason)").first()
+        raise UsageError(
+            "NO_EVENTS",
+            f"none of the {len(rows)} records is an event of {source.name}: {reason and reason[0]}",
+            "see docs/decoding.md; --row-id NAME numbers the rows",
+            source=source.name,
+        )
+    return events
+
+
 class _Check:
     """One source's views over one list of records."""
 
@@ -149,26 +176,8 @@ class _Check:
     ) -> None:
         self.fold = Fold(source, views)
         self.chance = random.Random(seed)
-        now = dt.datetime.now(dt.timezone.utc) if source.event_time == "_timestamp" else _START + dt.timedelta(days=3)
-        far = SourceDefinition(**{**vars(source), "max_ahead": None, "max_behind": None})
-        no_headers: list[Any] = []
-        rows = [(n % 3, n // 3, now, b"key", no_headers, value, n) for n, value in enumerate(values)]
-        schema = (
-            "_partition int, _offset bigint, _timestamp timestamp, _key binary, "
-            "_headers array<struct<key:string,value:binary>>, _value binary, _hash bigint"
-        )
-        records = spark.createDataFrame(rows, schema)
-        kept = ["_partition", "_offset", "_timestamp", "_hash", "_key", "_headers"]
-        self.events = decode(records, far, kept).withColumn("_duplicate", F.lit(False)).persist()
-        self.count = len(rows)
-        if not self.events.where("_reason is null").count():
-            reason = self.events.selectExpr("first(_reason)").first()
-            raise UsageError(
-                "NO_EVENTS",
-                f"none of the {self.count} records is an event of {source.name}: {reason and reason[0]}",
-                "see docs/decoding.md; --row-id NAME numbers the rows",
-                source=source.name,
-            )
+        self.count = len(values)
+        self.events = decoded_events(spark, source, values)
 
     def run(self) -> list[Outcome]:
         whole = self._states(self._folded(self.events))

@@ -1,0 +1,128 @@
+"""`tideline init`: what it reads out of events, and the project it writes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tideline.catalog import load_catalog
+from tideline.cli.main import main
+from tideline.errors import UsageError
+from tideline.starter.infer import catalog_text, infer
+from tideline.starter.project import from_example, from_sample
+
+ROWS = """sensor_id,at,plant,celsius,alarm,note
+s-1,2026-03-01 10:00:00,North,20.5,true,warm
+s-2,2026-03-01T11:30:00Z,South,19.25,false,
+s-3,2026-03-02 09:00:00,North,21,false,"a ""quoted"" word"
+"""
+
+
+@pytest.fixture
+def sensors(tmp_path: Path) -> Path:
+    file = tmp_path / "sensors.csv"
+    file.write_text(ROWS, "utf-8")
+    return file
+
+
+def test_columns_and_their_parts_are_found(sensors: Path) -> None:
+    found = infer(sensors)
+    assert found.columns == {
+        "sensor_id": "string",
+        "at": "timestamp",
+        "plant": "string",
+        "celsius": "double",
+        "alarm": "boolean",
+        "note": "string",
+    }
+    assert (found.event_id, found.event_time, found.numbers) == ("sensor_id", "at", ("celsius",))
+    assert found.key in ("plant", "note")
+
+
+def test_what_is_not_unique_is_no_id_and_what_is_missing_somewhere_no_time(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    lines = [{"order_id": 1, "at": "2026-01-01T00:00:00Z"}, {"order_id": 1}, {"order_id": 2}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    found = infer(file)
+    assert (found.event_id, found.event_time) == (None, None)
+    assert "_timestamp" in catalog_text(found, "orders")
+
+
+@pytest.mark.parametrize("hours, bucket", [(3, "minutes(1)"), (24 * 5, "hours(1)"), (24 * 90, "days(1)")])
+def test_the_bucket_goes_with_the_time_that_the_events_span(tmp_path: Path, hours: int, bucket: str) -> None:
+    file = tmp_path / "events.csv"
+    days, rest = divmod(hours, 24)
+    end = f"2026-{1 + days // 28:02}-{1 + days % 28:02}T{rest:02}:00:00Z"
+    file.write_text(f"at,n\n2026-01-01T00:00:00Z,1\n{end},2\n", "utf-8")
+    assert f"bucket={bucket}," in catalog_text(infer(file), "events")
+
+
+def test_a_project_of_a_sample_is_whole(sensors: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "my-plant"
+    written = from_sample(folder, sensors)
+    assert {path.relative_to(folder).as_posix() for path in written} == {
+        *("README.md", "catalog.py", "events.jsonl", "tideline.toml", "tests/test_catalog.py"),
+        *("deploy/Dockerfile", "deploy/airflow_dag.py", "deploy/compose.yaml", "deploy/kubernetes.yaml"),
+        *("deploy/my_plant-batch.service", "deploy/my_plant-batch.timer", "deploy/my_plant-serve.service"),
+        *("deploy/my_plant-speed.service", "deploy/submit.sh"),
+    }
+    for path in written:
+        text = path.read_text("utf-8")
+        assert "{{" not in text, path
+        if path.suffix == ".py":
+            ast.parse(text)
+    catalog = load_catalog(folder / "catalog.py")
+    assert set(catalog.views) == {"rate", "totals"}
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text("utf-8").splitlines()]
+    assert [event["sensor_id"] for event in events] == ["s-1", "s-2", "s-3"]
+    assert events[2]["note"] == 'a "quoted" word'
+    assert os.access(folder / "deploy" / "submit.sh", os.X_OK)
+    done = subprocess.run(["bash", str(folder / "deploy" / "submit.sh")], capture_output=True, text=True, check=False)
+    assert (done.returncode, "usage" in done.stderr) == (2, True)
+
+
+def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
+    file = tmp_path / "1st file.csv"
+    file.write_text("plant,celsius\nNorth,1.5\nNorth,1.5\n", "utf-8")
+    from_sample(tmp_path / "p", file)
+    assert 'event_id="row_id"' in (tmp_path / "p" / "catalog.py").read_text("utf-8")
+    assert "--source events_1st_file --row-id row_id" in (tmp_path / "p" / "README.md").read_text("utf-8")
+    load_catalog(tmp_path / "p" / "catalog.py")
+
+
+def test_the_example_is_a_project_too(tmp_path: Path) -> None:
+    from_example(tmp_path / "shop")
+    catalog = load_catalog(tmp_path / "shop" / "catalog.py")
+    assert catalog.sources["orders"].event_id == "order_id"
+    assert catalog.sources["orders"].event_time == "ordered_at"
+
+
+def test_nothing_is_written_over(sensors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine", "utf-8")
+    assert main(["init", str(tmp_path / "there"), "--sample", str(sensors)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("empty.csv", ""), ("header.csv", "a,b\n"), ("broken.jsonl", "{not json\n"), ("strange.txt.gz", "x")],
+)
+def test_files_without_events_are_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    with pytest.raises(UsageError):
+        from_sample(tmp_path / "p", tmp_path / name)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [("--from-topic", "t"), ("--bootstrap-server", "a:1"), ("--sample", "a.csv", "--from-topic", "t")]
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert main(["init", str(tmp_path / "p"), *words]) == 2
