@@ -212,8 +212,8 @@ def _query() -> Json:
         "additionalProperties": False,
         "properties": {
             "view": {"type": "string"},
-            "key": {"type": "object", "description": "Values of key columns; a list is any of them."},
-            **{name: {} for name in _OPTIONS},
+            "key": {"type": ["object", "null"], "description": "Values of key columns; a list is any of them."},
+            **{name: _in_body(name, schema, told) for name, (schema, told, _) in _OPTIONS.items()},
         },
     }
     body = _object("queries") | {
@@ -228,14 +228,31 @@ def _query() -> Json:
     return {**route, "requestBody": {"required": True, "content": _json(body, example)}}
 
 
+def _in_body(name: str, schema: Json, told: str) -> Json:
+    """An option as JSON: null where it is not given, names as a list too, a cut as an object."""
+    types = [schema["type"], "null"] + ([] if schema["type"] == "string" else ["string"])
+    types += ["array"] if name in ("group_by", "measures", "order") else []
+    types += ["object"] if name == "at_least" else []
+    return {**schema, "type": types, "description": told}
+
+
 def _sql() -> Json:
     body = _object("sql") | {
         "additionalProperties": False,
         "properties": {
             "sql": {"type": "string", "description": "One SELECT of DuckDB's SQL; every view is a table."},
-            "limit": {"type": "integer", "minimum": 0, "description": "Most rows that it may have, up to 100,000."},
-            "timeout": {"type": "number", "minimum": 0, "maximum": 300, "description": "Seconds it may take."},
-            "format": {"enum": list(FORMATS), "description": "Before Accept."},
+            "limit": {
+                "type": ["integer", "string", "null"],
+                "minimum": 0,
+                "description": "Most rows that it may have, up to 100,000.",
+            },
+            "timeout": {
+                "type": ["number", "string", "null"],
+                "minimum": 0,
+                "maximum": 300,
+                "description": "Seconds it may take.",
+            },
+            "format": {"enum": [*FORMATS, None], "description": "Before Accept."},
         },
     }
     answer = _object("columns", "rows", "proofs") | {

@@ -62,10 +62,10 @@ class Query:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Query:
-        """The query of an object of fields; start and end are `from` and `to`. Raises UsageError."""
+        """The query of an object of fields; start and end are `from` and `to`, null is not given. Raises UsageError."""
         if not isinstance(data.get("view"), str):
             raise UsageError("MISSING_VIEW", "a query needs a view", "set view to the name of one", known=QUERY_FIELDS)
-        named = {_FIELD_NAMES.get(name, name): value for name, value in data.items()}
+        named = {_FIELD_NAMES.get(name, name): value for name, value in data.items() if value is not None}
         for name in data:
             if name not in QUERY_FIELDS:
                 raise _unknown(name, QUERY_FIELDS)

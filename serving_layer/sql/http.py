@@ -43,12 +43,16 @@ def sql_response(process: SqlProcess, body: Any, headers: Headers, parts: Mappin
     form = chosen_form(body.get("format"), headers)
     asked = whole("limit", body.get("limit"), 0)
     rows = MOST_ROWS if asked is None else min(asked, MOST_ROWS)
-    proofs, stream = process.ask(body["sql"], rows, read_seconds("timeout", body.get("timeout", SECONDS)), parts)
+    proofs, stream = process.ask(body["sql"], rows, _seconds(body.get("timeout")), parts)
     told = {"Cache-Control": "no-store", "Vary": "Accept, Accept-Encoding"}
     if form != "json":
         told[PROOF_HEADER] = json.dumps(proofs, ensure_ascii=True)
     found, packing = packed(_body(form, proofs, stream), headers)
     return Response(found, 200, {**told, **packing}, MEDIA_TYPES[form])
+
+
+def _seconds(given: Any) -> float:
+    return SECONDS if given is None else read_seconds("timeout", given)
 
 
 def _body(form: str, proofs: Mapping[str, Any], stream: bytes) -> bytes:

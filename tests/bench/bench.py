@@ -22,6 +22,7 @@ import cost
 import drain
 import freshness
 import hand_off
+import live
 import lookups
 import many_views
 import plots
@@ -50,6 +51,7 @@ PARTS = {
     recompute.PART: Part(lambda runs, a, n: recompute.run(runs, n, tuple(a.millions)), recompute.figures, 5),
     hand_off.PART: Part(lambda runs, a, n: hand_off.run(runs, n), hand_off.figures, 3),
     lookups.PART: Part(lambda runs, a, n: lookups.run(runs, n, a.seconds * 2 / 3, tuple(a.keys)), lookups.figures, 3),
+    live.PART: Part(lambda runs, a, n: live.run(runs, n, a.seconds / 2), live.figures, 3),
     cost.PART: Part(lambda runs, a, n: cost.run(runs, n), cost.figures, 2),
     workloads.PART: Part(lambda runs, a, n: workloads.run(runs, a.events // 2, n), workloads.figures, 3),
 }

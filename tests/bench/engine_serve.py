@@ -1,4 +1,7 @@
-"""The HTTP API of a home, as `tideline serve` runs it, with one more route: `/bare`, which returns fixed bytes."""
+"""The HTTP API of a home, as `tideline serve` runs it, with one more route: `/bare`, which returns fixed bytes.
+
+Who may ask is said by the home, or by the folder that is named behind the port.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ BARE = b'{"rows":[{"lines":1,"quantity":2}]}'
 
 def with_bare_route(reader: Reader, lock: Lock | None = None) -> FastAPI:
     """The app, and the route."""
-    app = create_app(reader, lock)
+    app = create_app(reader, Lock(Home(Path(sys.argv[3]))) if len(sys.argv) > 3 else lock)
 
     @app.get("/bare")
     async def bare() -> Response:

@@ -33,10 +33,12 @@ class _Line:
 
 
 def _requests(url: str, asked: Asked) -> list[bytes]:
-    host = urlsplit(url).netloc
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port}"
+    shown = f"Authorization: Bearer {parts.username}\r\n" if parts.username else ""
     head = "Content-Type: application/json\r\nContent-Length: {}\r\n"
     return [
-        f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: {host}\r\n{shown}"
         f"{head.format(len(body)) if body else ''}\r\n{body}".encode()
         for path, body in asked
     ]

@@ -53,11 +53,11 @@ by_product = View("by_product", source=sales, key="product", measures={{"lines":
 
 
 @contextlib.contextmanager
-def serving(home: Home) -> Iterator[tuple[str, int]]:
-    """Where the API of a home answers, with a bare route more; and its process."""
+def serving(home: Home, lock: Path | None = None) -> Iterator[tuple[str, int]]:
+    """Where the API of a home answers, with a bare route more; and its process. `lock` has who may ask."""
     port = free_port("127.0.0.1")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
-    command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port)]
+    command = [sys.executable, str(HERE / "engine_serve.py"), str(home.path), str(port), *([str(lock)] if lock else [])]
     process = subprocess.Popen(command, env=environment, start_new_session=True)  # as `tideline up` starts it
     try:
         wait(lambda: port_answers("127.0.0.1", port), "the API answers", 60)
