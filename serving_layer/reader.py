@@ -143,8 +143,10 @@ class Reader:
         with self._reaching(wanted, deadline, check) as snapshot:
             return answers(snapshot)
 
-    def tables(self, names: Sequence[str], cache: TableCache, parts: Mapping[str, Query]) -> dict[str, ViewTables]:
-        """Views by the column, all of one snapshot: whole, or what one of `parts` asks of it.
+    def tables(
+        self, names: Sequence[str], cache: TableCache, parts: Mapping[str, Query], states: bool = False
+    ) -> dict[str, ViewTables]:
+        """Views by the column, all of one snapshot: whole, with their `states`, or what one of `parts` asks of it.
 
         Raises UsageError, NotReadyError, MissingSegmentError.
         """
@@ -154,7 +156,8 @@ class Reader:
                 if name in parts:
                     found[name] = cache.part(self._answer(snapshot, parts[name], None))
                 else:
-                    found[name] = cache.tables(snapshot, self._plan(snapshot.ledger, Query(name)), self._freshness())
+                    plan = self._plan(snapshot.ledger, Query(name))
+                    found[name] = cache.tables(snapshot, plan, self._freshness(), states)
             return found
 
     def diff(self, left: str, right: str | None = None, limit: int = 20) -> Diff:

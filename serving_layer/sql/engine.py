@@ -14,6 +14,7 @@ import duckdb
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.sql.errors import MOST_ROWS, SqlError, SqlTimeout
+from serving_layer.sql.functions import define_functions, wants_states
 from serving_layer.sql.tables import TableCache, ViewTables
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ class SqlEngine:
         known = [name for name in self._reader.views() if parts is None or name in parts]
         asked = {name: Query.from_json(fields) for name, fields in (parts or {}).items() if fields is not None}
         words = {word.lower() for word in re.findall(r"\w+", sql)}
-        tables = self._reader.tables([name for name in known if name.lower() in words], self._cache, asked)
+        named, states = [name for name in known if name.lower() in words], wants_states(words)
+        tables = self._reader.tables(named, self._cache, asked, states)
         with duckdb.connect(":memory:", config=dict(_CONFIG)) as database:
             for name, table in tables.items():
                 _define(database, name, table)
+            define_functions(database, {name: m for table in tables.values() for name, m in table.measures.items()})
             database.execute("SET lock_configuration = true")
             with _bounded(database, seconds) as late, _refused(known, late, seconds):
                 table = _answer(database, _statement(sql), rows)

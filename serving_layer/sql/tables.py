@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from serving_layer.plan import Plan
 from serving_layer.present import Presenter
 from serving_layer.proof import Proof
 from serving_layer.result import Result
+from serving_layer.sql.functions import with_states
+from tideline.measures import Measure
 from tideline.merge import MergedView
 from tideline.stores.base import Snapshot
 from tideline.walk import Block
@@ -25,7 +27,8 @@ MOST_BYTES = 1 << 29  # of tables that are kept
 class ViewTables:
     """The rows of `settled` whose keys do not stand in `touched`, and the rows of `fresh`, are the answer.
 
-    `keys` are the columns that tell a row from the others; `proof` is the answer's.
+    `keys` are the columns that tell a row from the others; `proof` is the answer's; `measures` are those whose states
+    are there, by view and name.
     """
 
     keys: list[str]
@@ -33,6 +36,7 @@ class ViewTables:
     touched: pa.Table
     fresh: pa.Table
     proof: dict[str, Any]
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 class TableCache:
@@ -41,17 +45,19 @@ class TableCache:
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, pa.Table] = OrderedDict()
 
-    def tables(self, snapshot: Snapshot, plan: Plan, freshness: float | None) -> ViewTables:
-        """A view's tables at a snapshot; the plan is that of a query for the whole view."""
+    def tables(self, snapshot: Snapshot, plan: Plan, freshness: float | None, states: bool = False) -> ViewTables:
+        """A view's tables at a snapshot, with `states` also those; the plan is that of a query for the whole view."""
         ledger, fingerprint = snapshot.ledger, plan.view.fingerprint
         merged, presenter, proof = MergedView(ledger, plan.view), Presenter(plan), Proof(ledger, plan)
 
         def answers(blocks: Iterator[Block]) -> pa.Table:
-            columns, _ = presenter.columns(as_stored(blocks, plan))
-            return Result(presenter, columns, proof, freshness).to_arrow()
+            groups = as_stored(blocks, plan)
+            columns, _ = presenter.columns(groups)
+            found = Result(presenter, columns, proof, freshness).to_arrow()
+            return with_states(found, groups, plan) if states else found
 
         version = ledger.version
-        name = fingerprint, version.views.get(fingerprint), version.floors.get(fingerprint)
+        name = fingerprint, version.views.get(fingerprint), version.floors.get(fingerprint), states
         settled = self._kept.pop(name, None)
         if settled is None:
             settled = answers(merged.settled(snapshot))
@@ -61,7 +67,15 @@ class TableCache:
         keys = {key: presenter.stored(key, touched) for key in presenter.identity}
         named = Result(presenter, keys, proof, freshness).to_arrow()
         named = named if keys else pa.table({"any": [True] * len(touched.keys)})
-        return ViewTables(presenter.identity, settled, named, answers(iter(blocks)), proof.value(freshness))
+        measures = {f"{plan.view.name}.{name}": measure for name, measure in plan.view.measures.items()}
+        return ViewTables(
+            presenter.identity,
+            settled,
+            named,
+            answers(iter(blocks)),
+            proof.value(freshness),
+            measures if states else {},
+        )
 
     def part(self, result: Result) -> ViewTables:
         """The tables of an answer to a query."""

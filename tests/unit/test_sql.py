@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -229,3 +230,53 @@ def test_the_sample_of_the_documents_is_what_the_command_prints(
     assert main(["sql", "DROP VIEW totals", "--home", str(home)]) == 2
     assert main(["sql", "SELECT 1 AS a, 2 AS a", "-o", "csv", "--home", str(home)]) == 0
     assert capsys.readouterr().out.endswith("a,a_2\n1,2\n")
+
+
+# States.
+
+
+@pytest.mark.parametrize("key", [["country"], ["product"], [], ["country", "product"]])
+def test_states_are_merged_in_sql_as_in_a_query(reader: Reader, engine: SqlEngine, key: list[str]) -> None:
+    asked = reader.query(Query("revenue", group_by=key, window="all"))
+    columns = "".join(f"{name}, " for name in key)
+    sql = (
+        f"SELECT {columns}merged(mean_state), merged(revenue_state), merged_quantile(spread_state, 0.5), "
+        f"merged_answer(products_state), merged_answer(last_state) FROM revenue "
+        + (f"GROUP BY {', '.join(key)}" if key else "")
+    )
+    found = {tuple(row)[: len(key)]: tuple(row)[len(key) :] for row in _rows(engine.run(sql).table)}
+    assert len(found) == len(asked.rows)
+    for row in json.loads(asked.to_text())["rows"]:
+        mean, revenue, median, products, last = found[tuple(row[name] for name in key)]
+        assert mean == pytest.approx(row["mean"])
+        assert revenue == pytest.approx(float(row["revenue"]))
+        assert median == pytest.approx(row["spread"]["p50"])
+        assert json.loads(products) == row["products"]
+        assert json.loads(last) == row["last"]
+
+
+def test_states_stand_there_where_they_are_named_alone(engine: SqlEngine) -> None:
+    assert "mean_state" not in engine.run("SELECT * FROM totals").table.column_names
+    assert "mean_state" in engine.run("SELECT *, mean_state AS s FROM totals").table.column_names
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SELECT merged(products_state) FROM totals", "merged_answer"),
+        ("SELECT merged_quantile(mean_state, 0.5) FROM totals", "quantiles"),
+        ("SELECT merged_quantile(spread_state, 2) FROM totals", "from 0 to 1"),
+        (
+            "SELECT merged(s) FROM (SELECT mean_state s FROM totals UNION ALL SELECT lines_state FROM totals)",
+            "one measure",
+        ),
+        ("SELECT merged('abc'::BLOB), mean_state FROM totals GROUP BY ALL", ""),
+    ],
+)
+def test_states_that_do_not_go_together_are_refused(engine: SqlEngine, sql: str, says: str) -> None:
+    with pytest.raises(SqlError, match=says):
+        engine.run(sql)
+
+
+def _rows(table: Any) -> list[list[Any]]:
+    return [list(row.values()) for row in table.to_pylist()]
