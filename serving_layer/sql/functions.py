@@ -81,7 +81,7 @@ def define_functions(database: duckdb.DuckDBPyConnection, measures: Mapping[str,
         measure, state = answer(states)
         return json_text(measure.answer_json(measure.present(state)))
 
-    functions: list[tuple[str, Callable[..., Any], list[str], str]] = [
+    functions: list[tuple[str, Callable[..., Any], list[Any], str]] = [
         ("tideline_merged", merged, [_BLOBS], _DOUBLE),
         ("tideline_quantile", quantile, [_BLOBS, _DOUBLE], _DOUBLE),
         ("tideline_answer", text, [_BLOBS], _TEXT),

@@ -266,11 +266,9 @@ def test_states_stand_there_where_they_are_named_alone(engine: SqlEngine) -> Non
         ("SELECT merged(products_state) FROM totals", "merged_answer"),
         ("SELECT merged_quantile(mean_state, 0.5) FROM totals", "quantiles"),
         ("SELECT merged_quantile(spread_state, 2) FROM totals", "from 0 to 1"),
-        (
-            "SELECT merged(s) FROM (SELECT mean_state s FROM totals UNION ALL SELECT lines_state FROM totals)",
-            "one measure",
-        ),
-        ("SELECT merged('abc'::BLOB), mean_state FROM totals GROUP BY ALL", ""),
+        ("SELECT merged(s) FROM (SELECT mean_state s FROM totals UNION SELECT lines_state FROM totals)", "one measure"),
+        ("SELECT merged('abc'::BLOB), mean_state FROM totals GROUP BY ALL", "one measure"),
+        ("SELECT merged('\\xFF\\x00'::BLOB), mean_state FROM totals GROUP BY ALL", "one measure"),
     ],
 )
 def test_states_that_do_not_go_together_are_refused(engine: SqlEngine, sql: str, says: str) -> None:
