@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from tideline.errors import EXIT_DONE, EXIT_NO
 from tideline.runtime import guard
 from tideline.runtime.home import Home
 
@@ -65,12 +66,12 @@ class Verifier:
             ) as process:
                 self._process = process
                 output, errors = process.communicate()
-            try:
+            if process.returncode in (EXIT_DONE, EXIT_NO):
                 found["report"] = json.loads(output)
-            except ValueError:
+            else:
                 lines = errors.decode("utf-8", "replace").strip().splitlines()
                 found["error"] = lines[-1].removeprefix("tideline: ") if lines else f"exit code {process.returncode}"
-        except OSError as error:
+        except (OSError, ValueError) as error:
             found["error"] = str(error)
         with self._lock:
             self._process = None
