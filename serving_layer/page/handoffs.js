@@ -33,7 +33,7 @@ function tell(status) {
 export function refreshHandoffs(status) {
   const [text, done] = tell(status), bar = document.getElementById("working"), said = document.getElementById("run");
   if (said.textContent !== text) said.textContent = text;
-  bar.hidden = !status.layers.batch.running;
+  bar.hidden = !(status.layers.batch.alive && status.layers.batch.running);
   bar.value = done;
   const shown = runs(status), place = document.getElementById("timeline");
   chart ??= new Chart(place);

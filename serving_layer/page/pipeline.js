@@ -25,7 +25,7 @@ function rates(status) {
 const perSecond = (rate) => (rate === undefined ? "" : `${spellShort(Math.max(rate, 0))}/s`);
 
 function layers(status, found) {
-  const { speed, batch } = status.layers, running = batch.running;
+  const { speed, batch } = status.layers, running = batch.alive && batch.running;
   return {
     speed: speed.alive ? `speed\n${found.load === null || found.load === undefined ? "reading" : `load ${Math.round(found.load * 100)} %`}` : "speed\ndown",
     batch: running ? `batch\n${running.step.name}` : batch.alive ? "batch\nwaits" : "batch\ndown",
