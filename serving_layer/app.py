@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, StreamingResponse
+from starlette.routing import Match
 
 from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
@@ -271,8 +272,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
             UsageError("UNKNOWN_PATH", f"there is nothing at {path}", known, path=path, known=list(PATHS))
         )
     if code == 405:
-        headers = dict(getattr(error, "headers", None) or {})
-        allowed = headers.get("Allow", headers.get("allow", ""))
+        routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+        allowed = ", ".join(sorted({name for route in routes for name in getattr(route, "methods", None) or ()}))
         refused = UsageError(
             "METHOD_NOT_ALLOWED",
             f"{path} does not take {method}",
@@ -281,7 +282,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
             method=method,
             allowed=allowed,
         )
-        return error_response(refused, headers)
+        return error_response(refused, {"Allow": allowed})
     if code == 413:
         text, hint = f"the body has more than {MAX_BODY} bytes", "ask fewer queries at a time"
         return error_response(UsageError("BODY_TOO_LARGE", text, hint, limit=MAX_BODY))

@@ -6,7 +6,7 @@ from typing import Any
 
 from serving_layer.find import NotReadyError
 from serving_layer.kafka import bootstrap_of
-from serving_layer.query import whole
+from serving_layer.query import bad_value, whole
 from serving_layer.reader import Reader
 from tideline.errors import UsageError
 
@@ -27,7 +27,9 @@ def find_letters(reader: Reader, params: dict[str, str]) -> list[dict[str, Any]]
     ledger, source = reader.ledger(), params.get("source")
     check_source(ledger, source)
     places = [read_place(params["place"])] if "place" in params else []
-    limit = min(whole("limit", params.get("limit"), 0) or _LISTED, _MOST)
+    limit = whole("limit", params.get("limit"), 0) or _LISTED
+    if limit > _MOST:
+        raise bad_value("limit", limit, f"a whole number up to {_MOST}")
     bootstrap = bootstrap_of(reader.home)
     if bootstrap is None:
         raise NotReadyError("KAFKA_UNKNOWN", home=str(reader.home.run))

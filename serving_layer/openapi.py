@@ -337,7 +337,7 @@ def _verified() -> Json:
 
 def _verify() -> Json:
     body = {
-        "type": "object",
+        "type": ["object", "null"],
         "additionalProperties": False,
         "properties": {"views": {"type": "array", "items": {"type": "string"}, "description": "None: all."}},
     }

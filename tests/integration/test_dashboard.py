@@ -131,7 +131,7 @@ def views(browser: Browser) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_measure_of_every_view_is_drawn_in_every_way(browser: Browser) -> None:
+def test_every_measure_of_every_view_is_drawn_and_every_view_in_every_way(browser: Browser) -> None:
     browser.show("views")
     browser.until("() => document.querySelectorAll('.card').length > 0")
     browser.until("() => /[1-9][0-9]* events in batch/.test(document.querySelector('.card .proof').textContent)")
@@ -140,9 +140,9 @@ def test_every_measure_of_every_view_is_drawn_in_every_way(browser: Browser) -> 
         card.scroll_into_view_if_needed()
         kinds = [option.get_attribute("value") for option in card.locator(".kind option").all()]
         assert kinds[-1] == "table"
-        for measure in [*view["measures"], *view["answers"]]:
+        for number, measure in enumerate([*view["measures"], *view["answers"]]):
             card.locator(".measure").select_option(measure)
-            for kind in kinds:
+            for kind in kinds if number == 0 else kinds[:1]:
                 card.locator(".kind").select_option(kind)
                 card.locator(".scroll" if kind == "table" else ".chart").wait_for(state="visible", timeout=PATIENCE)
                 if kind == "table":
@@ -231,7 +231,7 @@ def test_a_dead_letter_is_opened(browser: Browser, shop: tuple[Up, str]) -> None
     browser.page.get_by_role("button", name=f"open {source}").first.click()
     letter = browser.page.locator("#letter")
     letter.wait_for(state="visible", timeout=PATIENCE)
-    assert "BAD_JSON" in letter.locator(".reason").inner_text()
+    assert letter.locator(".reason").inner_text() == "not JSON"
     assert letter.locator(".text").text_content() == "{not <b>json</b>\x00"
     assert "7b 6e 6f 74 20 3c 62 3e" in letter.locator(".bytes").inner_text()
     browser.picture("dead-letter")
@@ -264,6 +264,11 @@ def test_every_part_can_be_used_by_everybody(browser: Browser, theme: str) -> No
         assert serious == [], part
     browser.show("views")
     browser.until("() => document.querySelectorAll('.card canvas').length > 1")
+    first = browser.page.locator(".card").first
+    if "units" in first.locator(".measure").inner_text():
+        first.locator(".measure").select_option("units")
+        browser.until("() => document.querySelector('.card .chart').getAttribute('aria-label').includes(', units:')")
+    browser.page.evaluate("scrollTo(0, 0)")
     browser.picture(f"views-{theme}")
 
 

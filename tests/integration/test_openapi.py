@@ -44,6 +44,7 @@ def url(spark: SparkSession, kafka: str, tmp_path_factory: pytest.TempPathFactor
         installed.close()
 
 
+@pytest.mark.filterwarnings("ignore:Skipped test cases with unsupported payload")  # JSON lines
 @SCHEMA.exclude(path=STREAM).parametrize()
 @fuzz
 def test_a_route_answers_as_it_is_described(case: Any, url: str) -> None:
@@ -57,6 +58,9 @@ def test_a_route_answers_as_it_is_described(case: Any, url: str) -> None:
 @fuzz
 def test_a_stream_begins_as_it_is_described(case: Any, url: str) -> None:
     with requests.request(**case.as_transport_kwargs(base_url=url), stream=True, timeout=60) as response:
+        if case.method != "GET":
+            assert response.status_code == 405
+            return
         assert str(response.status_code) in openapi()["paths"][STREAM]["get"]["responses"], response.status_code
         assert response.status_code < 500
         if response.status_code == 200:

@@ -57,7 +57,7 @@ def test_dead_letters_are_told_with_their_bytes(installed: Installed, client: ht
         (1, b"[]"),
         (0, b"{"),
     ]
-    assert all(letter["reason"].startswith("BAD_JSON") for letter in found[:1])
+    assert [letter["reason"] for letter in found] == ["not UTF-8", "not a JSON object", "not JSON"]
     place = f"events:1:{found[0]['offset']}"
     assert letters(client, place=place) == found[:1]
     assert letters(client, limit=2, source="events") == found[:2]

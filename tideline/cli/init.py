@@ -22,7 +22,8 @@ def register(commands: Commands) -> None:
     submit = add_command(commands, "submit", "run a layer by spark-submit", run_submit)
     submit.add_argument("layer", choices=("speed", "batch"))
     submit.add_argument("--conf", metavar="NAME=VALUE", action="append", default=[], help="a setting of Spark's")
-    submit.add_argument("pairs", nargs="*", metavar="-- ARG", help="what the layer gets, such as -- --full")
+    submit.set_defaults(rest=())
+    submit.epilog = "What stands behind -- goes to the layer: tideline submit batch -- --full."
 
 
 def run_init(args: argparse.Namespace) -> None:
@@ -50,4 +51,4 @@ def run_submit(args: argparse.Namespace) -> None:
     home, settings = Home(args.home).prepare(), settings_of(args)
     config = ["--config", str(Path(args.config).resolve())] if args.config else []
     command, environment = submit_command(args.layer, home, settings, args.conf)
-    os.execve(command[0], [*command, "--home", str(home.path), *config, *args.pairs], environment)
+    os.execve(command[0], [*command, "--home", str(home.path), *config, *args.rest], environment)

@@ -72,9 +72,13 @@ def make_parser() -> Parser:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command. `key=value` words may stand anywhere, and `--order` take `-name`."""
     parser = make_parser()
-    args, extra = parser.parse_known_args(_join_dashed(argv))
+    words, rest = (list(argv[: argv.index("--")]), list(argv[argv.index("--") + 1 :])) if "--" in argv else (argv, [])
+    args, extra = parser.parse_known_args(_join_dashed(words))
     if args.command is None:
         parser.error("a command is missing")
+    if rest and not hasattr(args, "rest"):
+        parser.error(f"{args.command} does not take -- {' '.join(rest)}")
+    args.rest = rest
     if extra and (not hasattr(args, "pairs") or any(word.startswith("-") for word in extra)):
         parser.error(f"{args.command} does not take {' '.join(extra)}")
     if extra:

@@ -25,7 +25,7 @@ from kafka.errors import (
 
 from tideline.cut import Cut
 from tideline.errors import OutsideError, Texts
-from tideline.runtime.kafka_access import kafka_python
+from tideline.runtime.kafka_access import Access, Servers, access_of, kafka_python
 
 Offsets = dict[str, dict[int, int]]
 T = TypeVar("T")
@@ -202,7 +202,7 @@ def _describe(bootstrap: str, topics: Iterable[str], timeout: float) -> list[dic
     return described
 
 
-_clients: dict[tuple[int, str], KafkaAdminClient] = {}
+_clients: dict[tuple[int, str, Access], KafkaAdminClient] = {}
 _clients_lock = threading.Lock()
 
 
@@ -222,7 +222,7 @@ def _ask(bootstrap: str, question: Callable[[KafkaAdminClient], T], timeout: flo
 
 
 def _client(bootstrap: str, deadline: float) -> KafkaAdminClient:
-    key = (os.getpid(), bootstrap)
+    key = (os.getpid(), str(bootstrap), access_of(bootstrap))
     with _clients_lock:
         client = _clients.get(key)
         if client is None:
@@ -240,16 +240,16 @@ def _client(bootstrap: str, deadline: float) -> KafkaAdminClient:
 def forget(bootstrap: str) -> None:
     """Close this process's admin client for `bootstrap`, if there is one."""
     with _clients_lock:
-        client = _clients.pop((os.getpid(), bootstrap), None)
+        client = _clients.pop((os.getpid(), str(bootstrap), access_of(bootstrap)), None)
     if client is not None:
         client.close()
 
 
 @atexit.register
 def _forget_all() -> None:
-    for pid, bootstrap in list(_clients):
+    for pid, bootstrap, access in list(_clients):
         if pid == os.getpid():
-            forget(bootstrap)
+            forget(Servers(bootstrap, access))
 
 
 def reason_of(error: BaseException) -> str:

@@ -103,7 +103,9 @@ def _commit(store: MemoryStore, resolved: Resolved, source: SourceDefinition, fo
         ledger, speed = ledger.take_fence("speed")
         ledger = ledger.seal(batch)
         nothing: dict[str, tuple[int, ...]] = dict.fromkeys(ledger.wanted.values(), ())
-        ledger = ledger.publish(batch, ledger.sealed, nothing, (), {})
+        txn.put_ledger(ledger.publish(batch, ledger.sealed, nothing, (), {}))
+    with store.write() as txn:
+        ledger = txn.ledger
         log = {source.topic: dict(folded.log) or {0: LogStats()}}
         end = Cut({source.topic: {partition: stats.records for partition, stats in folded.log.items()}})
         ledger = ledger.commit(
