@@ -28,6 +28,7 @@ function card(view) {
   for (const [value, text] of shownAs(view)) kind.append(new Option(text, value));
   for (const select of [measure, kind]) select.addEventListener("change", () => refreshViews(true).catch(() => {}));
   made.querySelector(".scroll").setAttribute("aria-label", `${view.name}, scrolls sideways`);
+  made.querySelector(".chart").setAttribute("aria-label", `${view.name}, not drawn yet`);
   watch.observe(made);
   return { view, made, measure, kind, chart: null, last: new Map(), oldest: null, asked: "" };
 }

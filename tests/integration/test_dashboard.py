@@ -151,7 +151,7 @@ def test_every_measure_of_every_view_is_drawn_and_every_view_in_every_way(browse
                 wanted = [view["name"], f"{view['name']}, {measure}:"]
                 browser.until(
                     '([view, text]) => document.querySelector(`[data-view="${view}"] .chart`)'
-                    ".getAttribute('aria-label')?.startsWith(text)",
+                    ".getAttribute('aria-label').startsWith(text)",
                     wanted,
                 )
                 drawn = browser.page.evaluate(SERIES, view["name"])
@@ -221,10 +221,12 @@ def test_a_hand_off_is_seen_while_it_happens(browser: Browser) -> None:
 def test_a_dead_letter_is_opened(browser: Browser, shop: tuple[Up, str]) -> None:
     from tideline.eventfiles import Event
     from tideline.produce import produce_raw
+    from tideline.runtime.topics import forget
 
     running, source = shop
     status = running.run("status", "-o", "json").json
     produce_raw([Event(None, b"{not <b>json</b>\x00")], source, status["kafka"]["bootstrap"])
+    forget(status["kafka"]["bootstrap"])  # that broker ends before this process
     wait_for(lambda: bool(httpx.get(f"{browser.url}/v1/dead-letters").json()["dead_letters"]), "it is listed", 60)
     browser.show("dead-letters")
     browser.page.get_by_role("button", name="look").click()
