@@ -175,7 +175,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
                 self._statements.pop(message.prepared_statement_handle, None)
             return []
         if action.type != "CreatePreparedStatement":
-            raise NotImplementedError(f"there is no action {action.type[:100]}")
+            raise pa.ArrowNotImplementedError(f"there is no action {action.type[:100]}")
         schema = self._ask(context, message.query, 0).schema
         handle = uuid.uuid4().bytes
         with self._guard:
@@ -211,7 +211,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         if name == "CommandGetPrimaryKeys":
             return self._keys(context, message.table)
         if name not in _SCHEMAS:
-            raise NotImplementedError(f"{name} is not answered here")
+            raise pa.ArrowNotImplementedError(f"{name} is not answered here")
         rows = {
             "CommandGetTableTypes": {"table_type": "VIEW"},
             "CommandGetCatalogs": {"catalog_name": CATALOG},
@@ -273,8 +273,6 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             raise flight.FlightUnavailableError(str(error)) from None
         except ValueError as error:
             raise pa.ArrowInvalid(str(error)) from None
-        except NotImplementedError as error:
-            raise pa.ArrowNotImplementedError(str(error)) from None
 
 
 def _is_here(message: Any) -> bool:
