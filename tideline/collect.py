@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def collect(fold: FoldPlan, *tables: Tables) -> Folded:
     logs = [table[LOG_VIEW] for table in tables if LOG_VIEW in table]
     log, rejects = log_stats(fold, pa.concat_tables(logs)) if logs else ({}, {})
     rows = {
-        planned.view.fingerprint: [row for table in found for row in _rows(planned, table)]
+        planned.view.fingerprint: list(chain.from_iterable(_rows(planned, table) for table in found))
         for planned in fold.planned
         if (found := [table[planned.index] for table in tables if planned.index in table])
     }
@@ -40,6 +41,8 @@ def by_view(table: pa.Table) -> Tables:
     return {number: ordered.slice(end - count, count) for number, count, end in places}
 
 
+Group = tuple[tuple[Any, ...], "int | None"]
+"""The key and the bucket of a row."""
 PACKED = "view int, rows binary"
 """Results as Spark carries them between its processes: each view's table as an Arrow stream."""
 
@@ -116,15 +119,14 @@ def key_reader(column: Column) -> Any:
     return lambda value: None if value is None else parse_text(kind, value)
 
 
-def _rows(planned: PlannedView, table: pa.Table) -> Iterator[Row]:
+def _rows(planned: PlannedView, table: pa.Table) -> list[Row]:
     view = planned.view
-    keys = []
+    columns = []
     for column, slot in zip(view.key, planned.key_slots, strict=True):
         values, read = python_values(table[slot]), key_reader(column)
-        keys.append(values if read is None else [read(value) for value in values])
-    groups = list(
-        zip(zip(*keys, strict=True) if keys else ((),) * len(table), python_values(table["bucket"]), strict=True)
-    )
+        columns.append(values if read is None else [read(value) for value in values])
+    keys: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else ((),) * len(table)
+    groups: list[Group] = list(zip(keys, python_values(table["bucket"]), strict=True))
     numbers = table["entry"].to_pylist() if planned.entries else []
     counted: dict[int, dict[Any, dict[Any, int]]] = {number: {} for number in planned.entries.values()}
     if counted:
@@ -140,7 +142,6 @@ def _rows(planned: PlannedView, table: pa.Table) -> Iterator[Row]:
             entries = counted[planned.entries[name]]
             states.append([measure.from_entries(entries.get(group, {})) for group in groups])
         else:
-            columns = [python_values(scalar[slot]) for slot in planned.part_slots[name]]
-            states.append(measure.states(columns))
-    for (key, bucket), row in zip(groups, zip(*states, strict=True), strict=True):
-        yield key, bucket, list(row)
+            states.append(measure.states([python_values(scalar[slot]) for slot in planned.part_slots[name]]))
+    rows = zip(groups, zip(*states, strict=True), strict=True)
+    return [(key, bucket, of_group) for (key, bucket), of_group in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from tideline.definition import ViewDefinition
 from tideline.ledger import Ledger, LogStats
 from tideline.source import SourceDefinition
 
-Row = tuple[tuple[Any, ...], "int | None", list[Any]]
+Row = tuple[tuple[Any, ...], "int | None", Sequence[Any]]
 """A view's key, bucket and states."""
 
 

@@ -143,6 +143,13 @@ def to_wire(kind: ColumnType, value: Any) -> Any:
     return value
 
 
+def to_wire_many(kind: ColumnType, values: Sequence[Any]) -> Sequence[Any]:
+    """`to_wire` of each; no times and dates."""
+    if kind.is_floating:
+        return [None if value is None else value + 0.0 for value in values]
+    return [to_wire(kind, value) for value in values] if kind.is_decimal else values
+
+
 _YEAR_1 = (dt.datetime.min.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND
 _MANY = 1 << 14  # of which only a few may have been told before
 _YEAR_10000 = (dt.datetime.max.replace(tzinfo=dt.timezone.utc) - EPOCH) // MICROSECOND + 1

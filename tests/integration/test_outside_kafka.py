@@ -86,22 +86,27 @@ def test_layers_outlive_a_broker_that_is_killed_and_one_that_is_away(spark: Spar
             reaches(send(place, 100, 100))
             assert lines() == 200
 
+            batch = supervisor.pid("batch")
+            assert batch
+            os.kill(batch, signal.SIGSTOP)  # what follows is left for it to read
+            reaches(send(place, 100, 200))
             broker.stop()
+            os.kill(batch, signal.SIGCONT)
             waits(lambda: place in ((home.read_status("batch") or {}).get("error") or ""), "the batch layer says it")
             waits(lambda: reader.status(timeout=1.0)["kafka"]["error"], "status says it")
             away = reader.status(timeout=1.0)
             assert (away["ready"], away["lag_events"]) == (False, None)
-            assert lines() == 200, "queries go on"
+            assert lines() == 300, "queries go on"
             stale = reader.view("kinds").get().proof["freshness"]
             waits(lambda: reader.view("kinds").get().proof["freshness"] > stale, "the proof says how old the answer is")
             alone = tideline("verify", "--home", home.path, "--bootstrap-server", place, timeout=BOUND)
             assert (alone.code, place in alone.line) == (3, True)
 
             broker = Broker(Home(tmp_path / "broker"), port).start()
-            end = send(place, 100, 200)
+            end = send(place, 100, 300)
             reaches(end)
             assert all("exit code 3" in line or "started again" in line for line in said), said
-            assert lines() == 300
+            assert lines() == 400
             waits(lambda: reader.ledger().version.cut.covers(end), "a batch run has published it all")
             report = verify(home, bootstrap=place)
             assert report.ok, report.to_text()

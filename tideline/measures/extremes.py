@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tideline.measures.base import Measure, Part, needs_expression
-from tideline.types import ColumnType, from_wire, to_wire
+from tideline.types import ColumnType, from_wire, to_wire, to_wire_many
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class _Extreme(Measure):
         return (Part("value", self.kind, kind, sql),)
 
     def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
-        kind = self.resolved
-        return [to_wire(kind, value) for value in parts[0]] if kind.is_decimal or kind.is_floating else list(parts[0])
+        return list(to_wire_many(self.resolved, parts[0]))
 
     def zero(self) -> Any:
         return None

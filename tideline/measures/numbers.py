@@ -7,13 +7,13 @@ on the order of addition in their last digits, so they are bounded: within 1e-9 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from tideline.measures.base import EXACT, Measure, Part, needs_expression
-from tideline.types import BIGINT, DOUBLE, ColumnType, from_wire, from_wire_many, to_wire
+from tideline.types import BIGINT, DOUBLE, ColumnType, from_wire, from_wire_many, to_wire_many
 
 _SUM_BOUND = {
     "exact": False,
@@ -56,11 +56,12 @@ class Total(Measure):
         )
 
     def states(self, parts: Sequence[Sequence[Any]]) -> list[Any]:
-        (counts, totals), kind = parts, self.sum_type
-        if kind.is_decimal or kind.is_floating:
-            totals = [to_wire(kind, total) for total in totals]
-        pairs = zip(counts, totals, strict=True)
-        return [[count, total if kind.is_floating else int(total)] if count else self.zero() for count, total in pairs]
+        counts, kind = parts[0], self.sum_type
+        totals: Iterable[Any] = to_wire_many(kind, parts[1])
+        if not all(counts):
+            totals = [total if count else 0 for count, total in zip(counts, totals, strict=True)]
+        totals = map(float if kind.is_floating else int, totals)
+        return [[count, total] for count, total in zip(counts, totals, strict=True)]
 
     def zero(self) -> list[Any]:
         return [0, 0.0 if self.resolved.is_floating else 0]
