@@ -44,7 +44,7 @@ from tideline.spark.resolve import Resolved
 from tideline.spark.states import merge_states, rows_of, segment_rows
 from tideline.types import Column
 
-States = dict[tuple[Any, Any], list[Any]]
+States = dict[tuple[Any, Any], Sequence[Any]]
 _EVENTS, _PIECES, _ALONE, _LIMIT = 300, 4, 8, 20_000
 _START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 
