@@ -34,10 +34,7 @@ VIEW, KEY = "by_product", "product"
 
 def run(runs: Runs, rounds: int, seconds: float) -> None:
     """Measures what is not yet in `runs`."""
-    wanted = [number for number in range(rounds) if len(runs.of(PART, "streams")) <= number]
-    if not wanted:
-        return
-    for _ in wanted:
+    while len(runs.of(PART, "streams")) < rounds:
         _round(runs, seconds)
 
 
@@ -141,8 +138,9 @@ def _lookups(
     shown = urls["locked"].replace("http://", f"http://{token}@")
     targets = {"without a token": (urls["open"], asked), "with a token": (shown, asked)}
     client.ask(300, do="at_rate", asked=targets, rate=RATE / 5, seconds=3)
-    for name, found in client.ask(900, do="at_rate", asked=targets, rate=RATE, seconds=seconds).items():
-        runs.add(PART, name, **found)
+    found = client.ask(900, do="at_rate", asked=targets, rate=RATE, seconds=seconds)
+    for name in targets:
+        runs.add(PART, name, **found[name])
 
 
 def figures(runs: Runs) -> list[Figure]:
