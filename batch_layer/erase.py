@@ -28,7 +28,7 @@ from tideline.runtime.home import Home
 from tideline.runtime.installation import open_applied
 from tideline.runtime.stopped import NoSpeedLayer
 from tideline.scan import Needle, drop_lines, holds, scan
-from tideline.source import SourceDefinition
+from tideline.source import SourceDefinition, check_known
 from tideline.stores import Store, collect_garbage
 from tideline.stores.lmdb_rewrite import rewrite, unused
 
@@ -38,11 +38,7 @@ Id = tuple[str, str]
 
 def check_ids(ledger: Ledger, source: str, ids: Iterable[Id]) -> None:
     """Raises UsageError where the source or a column is unknown, or a column holds no ids; never with an id."""
-    if source not in ledger.sources:
-        known = sorted(ledger.sources)
-        raise UsageError(
-            "UNKNOWN_SOURCE", f"there is no source {source}", f"sources: {', '.join(known)}", source=source, known=known
-        )
+    check_known(source, ledger.sources)
     columns = {column.name: column.type for column in SourceDefinition.from_json(ledger.sources[source]).schema}
     fit = [KEY_COLUMN, *(name for name, kind in columns.items() if kind.is_integer or kind.name == "string")]
     earlier = SourceDefinition.from_json(ledger.sources[source]).erased

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from serving_layer.find import NotReadyError
 from serving_layer.kafka import bootstrap_of
-from serving_layer.query import similar
 from tideline.cut import Cut
 from tideline.errors import Texts, UsageError
 from tideline.ledger import Ledger
 from tideline.runtime.home import Home
-from tideline.source import SourceDefinition
+from tideline.source import SourceDefinition, check_known
 
 if TYPE_CHECKING:
     from tideline.produce import Sender
@@ -29,7 +28,6 @@ class IntakeError(UsageError):
     """Events that cannot be taken; none of the request is written."""
 
     texts: ClassVar[Texts] = {
-        "UNKNOWN_SOURCE": ("there is no source {source}", "sources: {known}"),
         "NO_EVENTS": ("the body has no events", "post JSON objects, one a line, or an array of them"),
         "EVENTS_NOT_JSON": (
             "event {event} is not JSON: {reason}",
@@ -54,11 +52,9 @@ class Intake:
         """Writes the events of a body with acks=all; `{"source", "events", "cut", "at_least"}`.
 
         The cut covers them: an answer that is asked `at_least` for it counts each, unless it repeats another. Raises
-        IntakeError, KafkaFault, ProduceError.
+        UsageError UNKNOWN_SOURCE, IntakeError, KafkaFault, ProduceError.
         """
-        if name not in ledger.sources:
-            known = sorted(ledger.sources)
-            raise IntakeError("UNKNOWN_SOURCE", source=name, known=known, similar=similar(name, known))
+        check_known(name, ledger.sources)
         source = SourceDefinition.from_json(ledger.sources[name])
         values = split_events(body)
         _check(source, values)

@@ -19,13 +19,15 @@ def find_letters(reader: Reader, params: dict[str, str]) -> list[dict[str, Any]]
 
     Raises UsageError, NotReadyError KAFKA_UNKNOWN, KafkaFault.
     """
-    from tideline.dead_letters import check_source, find, read_place
+    from tideline.dead_letters import find, read_place
+    from tideline.source import check_known
 
     if wrong := sorted(set(params) - set(OPTIONS)):
         hint = f"options: {', '.join(OPTIONS)}"
         raise UsageError("UNKNOWN_OPTION", f"there is no option {wrong[0][:100]}", hint, option=wrong[0][:100])
     ledger, source = reader.ledger(), params.get("source")
-    check_source(ledger, source)
+    if source is not None:
+        check_known(source, ledger.sources)
     places = [read_place(params["place"])] if "place" in params else []
     limit = whole("limit", params.get("limit"), 0) or _LISTED
     if limit > _MOST:

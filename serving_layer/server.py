@@ -16,11 +16,12 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
 from serving_layer.app import create_app
-from serving_layer.lock.gate import Lock, is_loopback
+from serving_layer.lock.gate import Lock
 from serving_layer.reader import Reader
 from tideline.errors import OutsideError, Texts
 from tideline.runtime.collector import collect_seldom
 from tideline.runtime.home import Home
+from tideline.runtime.ports import is_loopback
 from tideline.stores.lmdb import LmdbStore
 
 if TYPE_CHECKING:

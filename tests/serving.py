@@ -1,4 +1,4 @@
-"""A real server of an app, for tests that speak HTTP."""
+"""A real server of an app, for tests that speak HTTP, and what its errors are made of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import uvicorn
 
 from serving_layer.server import address_of, bind
@@ -24,3 +25,19 @@ def running(app: Any) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+def error(response: Any, status: int, condition: str) -> dict[str, Any]:
+    """The error of a response, whose shape is always the same."""
+    body = response.json()
+    assert (response.status_code, list(body)) == (status, ["error"]), body
+    assert sorted(body["error"]) == ["condition", "hint", "message", "params"]
+    assert body["error"]["condition"] == condition
+    assert body["error"]["message"]
+    params: dict[str, Any] = body["error"]["params"]
+    return params
+
+
+def condition(response: httpx.Response) -> tuple[int, str]:
+    """The status and the condition of an error."""
+    return response.status_code, response.json()["error"]["condition"]

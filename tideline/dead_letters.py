@@ -69,14 +69,6 @@ def read_place(text: str) -> Place:
         raise UsageError("BAD_PLACE", f"{text[:200]} does not name a record", hint, place=text[:200]) from None
 
 
-def check_source(ledger: Ledger, source: str | None) -> None:
-    """Raises UsageError UNKNOWN_SOURCE."""
-    if source is not None and source not in ledger.sources:
-        known = sorted(ledger.sources)
-        hint = f"sources: {', '.join(known)}"
-        raise UsageError("UNKNOWN_SOURCE", f"there is no source {source}", hint, source=source, known=known)
-
-
 def find(
     home: Home,
     ledger: Ledger,

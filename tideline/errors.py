@@ -66,6 +66,7 @@ class UsageError(TidelineError):
     exit_code = EXIT_USAGE
     texts: ClassVar[Texts] = {
         "UNKNOWN_VIEW": ("there is no view {view}", "views that can be asked: {known}"),
+        "UNKNOWN_SOURCE": ("there is no source {source}", "sources: {known}"),
         "UNKNOWN_VERSION": ("version {version} is not retained", "versions that can be asked: {known}"),
         "BAD_CUT": (
             "{text!r} is not a cut",

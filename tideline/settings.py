@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from tideline.durations import to_micros
 from tideline.errors import Texts, UsageError
-from tideline.runtime.kafka_access import MECHANISMS, PROTOCOLS, SECRET, Access, Servers
+from tideline.runtime.kafka_access import MECHANISMS, PROTOCOLS, SECRET, Access, Servers, resolve
 from tideline.runtime.logs import FORMATS
 
 if sys.version_info >= (3, 11):
@@ -60,8 +60,10 @@ class SettingError(UsageError):
 
 @dataclass(frozen=True)
 class Setting:
-    """One row. `kind` is one of _PATTERNS, text (where there are `choices`, one of them), integer, duration (text such
-    as 15m), port (0: any free one), door (a port, or off) or niceness.
+    """One row. `kind` is one of _PATTERNS, text (where there are `choices`, one of them), name (text), integer,
+    duration (text such as 15m), port (0: any free one), door (a port, or off) or niceness.
+
+    `${env:NAME}` and `${file:PATH}` stand for what is there; of a name or a secret not before a client shows it.
     """
 
     name: str
@@ -76,10 +78,18 @@ class Setting:
         return ENVIRONMENT_PREFIX + self.name.upper().replace(".", "_")
 
     def parse(self, value: Any, where: str) -> Any:
-        """The checked value. Raises SettingError BAD_SETTING."""
+        """The checked value. Raises SettingError BAD_SETTING, AccessFault SECRET_MISSING."""
+        if not isinstance(value, str) or self.kind in ("name", "secret"):
+            return self._parse(value, where)
+        try:
+            return self._parse(resolve(value), where)
+        except SettingError as error:
+            raise self._bad(value, where, error.params["expected"]) from None
+
+    def _parse(self, value: Any, where: str) -> Any:
         if self.choices and value not in self.choices:
             raise self._bad(value, where, " or ".join(self.choices))
-        if self.kind == "text":
+        if self.kind in ("text", "name"):
             if isinstance(value, (str, int)) and not isinstance(value, bool):
                 return str(value)
             raise self._bad(value, where, "text")
@@ -122,7 +132,7 @@ ROWS: tuple[Setting, ...] = (
     ),
     Setting("kafka.security", "text", "plaintext", "How that Kafka is spoken to.", PROTOCOLS),
     Setting("kafka.sasl_mechanism", "text", "PLAIN", "How the name and the password are shown.", MECHANISMS),
-    Setting("kafka.username", "text", "", "Who comes; text, `${env:NAME}` or `${file:PATH}`."),
+    Setting("kafka.username", "name", "", "Who comes; text, `${env:NAME}` or `${file:PATH}`."),
     Setting("kafka.password", "secret", "", "Their password: `${env:NAME}` or `${file:PATH}`."),
     Setting("kafka.ca", "text", "", "File with the authorities that vouch for the servers, PEM; empty: the system's."),
     Setting("kafka.certificate", "text", "", "File with a certificate to show, PEM; empty: none."),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tideline.durations import to_micros
 from tideline.erased import Erased
-from tideline.errors import DefinitionError
+from tideline.errors import DefinitionError, UsageError
 from tideline.location import Location, declared_at
 from tideline.types import STRING, Column, parse_schema, schema_text
 
@@ -26,6 +27,14 @@ def check_name(name: str) -> None:
     if not name.replace("-", "_").isidentifier() or len(name.encode()) > LONGEST_NAME:
         expected = f"letters, digits, _ and -, at most {LONGEST_NAME} bytes"
         raise DefinitionError("BAD_NAME", name=name[:100], expected=expected)
+
+
+def check_known(name: str, sources: Iterable[str]) -> None:
+    """Raises UsageError UNKNOWN_SOURCE unless `name` is one of `sources`."""
+    known = sorted(sources)
+    if name not in known:
+        similar = difflib.get_close_matches(name, known)
+        raise UsageError("UNKNOWN_SOURCE", source=name, known=known, similar=similar)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 from typing import TYPE_CHECKING
@@ -62,8 +61,8 @@ class Lock:
             return None if role is None else (role, token.id)
         if self.oidc is None:
             return None
-        found = self.oidc.known(credential) or await run_in_threadpool(self.oidc.find, credential)
-        return None if found is None else (found, f"oidc {hash(credential)}")
+        known = self.oidc.known(credential) or await run_in_threadpool(self.oidc.find, credential)
+        return None if known is None else (known.role, f"oidc {known.subject}")
 
     async def still(self, request: Request) -> bool:
         """Whether who asked may still: their credential is neither revoked nor over."""
@@ -147,13 +146,3 @@ def _action(method: str, path: str) -> str:
     if path in _OPERATE:
         return OPERATE
     return WRITE if method == "POST" and path.startswith("/v1/sources/") else READ
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,17 +23,25 @@ class _Bucket:
 
 
 class Limits:
-    """By token, or whoever asks. Rates are those of the `[limits]` of the file of roles; without, there is no limit."""
+    """By token, or by whoever an issuer names; threads may share it.
+
+    Rates are those of the `[limits]` of the file of roles; without, there is no limit.
+    """
 
     def __init__(self, limits: Mapping[str, float]) -> None:
         self._rate = limits.get("requests_per_second")
         self._burst = limits.get("burst", max(2 * (self._rate or 0), 10))
         self._bytes = limits.get("bytes_per_second")
+        self._lock = threading.Lock()
         self._requests: OrderedDict[str, _Bucket] = OrderedDict()
         self._taken: OrderedDict[str, _Bucket] = OrderedDict()
 
     def ask(self, who: str) -> float:
         """Takes one request; 0, or the seconds after which there will be another."""
+        with self._lock:
+            return self._ask(who)
+
+    def _ask(self, who: str) -> float:
         now, wait = time.monotonic(), 0.0
         if self._bytes is not None:
             taken = self._bucket(self._taken, who, self._bytes, self._bytes * _BYTES_BURST, now)
@@ -47,7 +56,8 @@ class Limits:
     def took(self, who: str, count: int) -> None:
         """Notes the bytes of an answer: whoever had more than there were waits for the next."""
         if self._bytes is not None:
-            self._bucket(self._taken, who, self._bytes, self._bytes * _BYTES_BURST, time.monotonic()).level -= count
+            with self._lock:
+                self._bucket(self._taken, who, self._bytes, self._bytes * _BYTES_BURST, time.monotonic()).level -= count
 
     def _bucket(self, of: OrderedDict[str, _Bucket], who: str, rate: float, most: float, now: float) -> _Bucket:
         bucket = of.pop(who, None) or _Bucket(most, now)

@@ -8,35 +8,49 @@ import time
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 
 from serving_layer.lock.roles import Access, Role
+from tideline.runtime.ports import is_loopback
 
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Those with a public key: with none of them can somebody who knows the issuer's keys sign."""
 _TIMEOUT = 5.0
+_FRESH = 300.0  # seconds for which the issuer's keys hold, and what was checked by them
+_COOLDOWN = 10.0  # seconds between two looks for a key that nobody knows: anybody can name one
 _KEPT = 1_000
 
 
+@dataclass(frozen=True)
+class Known:
+    """Who shows a token: their role, whom the issuer means, and until when that holds, in Unix time."""
+
+    role: Role
+    subject: str
+    until: float
+
+
 class Oidc:
-    """Finds the role of a JWT. Asks the issuer for its keys when it first needs them, and for new ones by their ids."""
+    """Finds whose a JWT is. Asks the issuer for its keys when it first needs them, and again as they grow old."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
         self._config = access.oidc
         self._lock = threading.Lock()
         self._keys: jwt.PyJWKClient | None = None
-        self._known: OrderedDict[str, tuple[float, Role]] = OrderedDict()
+        self._known: OrderedDict[str, Known] = OrderedDict()
 
-    def known(self, text: str) -> Role | None:
-        """The role of a token that was checked before and is not over."""
+    def known(self, text: str) -> Known | None:
+        """Whose a token is that was checked not long ago and is not over."""
         found = self._known.get(text)
-        return found[1] if found is not None and found[0] > time.time() else None
+        return found if found is not None and found.until > time.time() else None
 
-    def find(self, text: str) -> Role | None:
-        """The role of a token; None where it is not valid or names no role. It may ask the issuer."""
+    def find(self, text: str) -> Known | None:
+        """Whose a token is; None where it is not valid or names no role. It may ask the issuer."""
         try:
             key = self._client().get_signing_key_from_jwt(text)
             claims = jwt.decode(
@@ -50,11 +64,14 @@ class Oidc:
         except (jwt.PyJWTError, OSError, ValueError):
             return None
         role = self._role(claims)
-        if role is not None:
-            self._known[text] = float(claims["exp"]), role
+        if role is None:
+            return None
+        found = Known(role, str(claims.get("sub", "")), min(float(claims["exp"]), time.time() + _FRESH))
+        with self._lock:
+            self._known[text] = found
             while len(self._known) > _KEPT:
                 self._known.popitem(last=False)
-        return role
+        return found
 
     def _role(self, claims: Mapping[str, Any]) -> Role | None:
         """The first of the claim's values that is, or stands for, a role."""
@@ -69,15 +86,21 @@ class Oidc:
     def _client(self) -> jwt.PyJWKClient:
         with self._lock:
             if self._keys is None:
-                url = self._config.get("jwks") or _discovered(self._config["issuer"])
-                self._keys = jwt.PyJWKClient(url, cache_keys=True, timeout=_TIMEOUT)
+                url = _checked(self._config.get("jwks") or _discovered(self._config["issuer"]))
+                self._keys = jwt.PyJWKClient(url, lifespan=_FRESH, timeout=_TIMEOUT, cooldown_duration=_COOLDOWN)
             return self._keys
 
 
 def _discovered(issuer: str) -> str:
     """Where an issuer says that its keys are."""
-    url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-        raise ValueError(f"{issuer} is not https")
+    url = _checked(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
         return str(json.load(response)["jwks_uri"])
+
+
+def _checked(url: str) -> str:
+    """An address whose answer nobody between can change. Raises ValueError for any other."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+        raise ValueError(f"{url} is not https")
+    return url

@@ -1,13 +1,16 @@
-"""Installations for queries: events committed and published in part, on each kind of store."""
+"""Installations for queries: events committed and published in part, on each kind of store; and one that is served."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from serving import running
 from serving_case import Installation, installed
 
+from serving_layer.app import create_app
 from serving_layer.reader import Reader
 from tideline.ledger import Ledger
 from tideline.stores import Store
@@ -32,3 +35,23 @@ def installation(store: Store) -> Installation:
 @pytest.fixture
 def reader(installation: Installation, tmp_path: Path) -> Reader:
     return Reader(tmp_path, store=installation.store)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of what is served to a module's tests."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def served(home: Path) -> Iterator[Installation]:
+    """An installation in `home`."""
+    with LmdbStore.open(home, create=True) as store:
+        yield installed(store, 150)
+
+
+@pytest.fixture(scope="module")
+def client(home: Path, served: Installation) -> Iterator[httpx.Client]:
+    """Asks a server of it."""
+    with Reader(home) as reader, running(create_app(reader)) as url, httpx.Client(base_url=url) as asks:
+        yield asks

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +23,18 @@ import pytest
 from certificates import make_certificate
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from serving import running
+from serving import condition, running
 from serving_case import installed
 
 from serving_layer.app import create_app
 from serving_layer.lock.gate import Lock
+from serving_layer.lock.limits import Limits, _Bucket
+from serving_layer.lock.oidc import Oidc
+from serving_layer.lock.roles import BUILT_IN, Access
 from serving_layer.reader import Reader
 from serving_layer.server import Doors, ServeError, serve
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
-
-
-def condition(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["error"]["condition"]
-
 
 # OpenID Connect, with an issuer on this machine.
 
@@ -49,11 +48,18 @@ def _number(value: int) -> str:
 
 
 @pytest.fixture
-def issuer() -> Iterator[str]:
+def asked() -> list[str]:
+    """The paths that the issuer was asked for."""
+    return []
+
+
+@pytest.fixture
+def issuer(asked: list[str]) -> Iterator[str]:
     """The address of an issuer whose key is KEY."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             numbers = KEY.public_key().public_numbers()
             keys = [{"kty": "RSA", "kid": "k1", "use": "sig", "n": _number(numbers.n), "e": _number(numbers.e)}]
             here = f"http://127.0.0.1:{self.server.server_address[1]}"
@@ -118,6 +124,52 @@ def test_a_jwt_of_the_issuer_opens_what_its_role_may(tmp_path: Path, issuer: str
             for text in wrong:
                 response = httpx.get(f"{url}/v1/views", headers={"Authorization": f"Bearer {text}"})
                 assert condition(response) == (401, "UNAUTHORIZED"), text
+
+
+def test_an_issuers_subject_has_one_limit_and_strangers_do_not_make_us_ask_it(
+    tmp_path: Path, issuer: str, asked: list[str]
+) -> None:
+    text = f'[oidc]\nissuer = "{issuer}"\naudience = "tideline"\n[limits]\nrequests_per_second = 0.01\nburst = 3\n'
+    (tmp_path / "access.toml").write_text(text, "utf-8")
+
+    def token(subject: str, kid: str, number: int) -> str:
+        return jwt.encode(claims(issuer, roles=["reader"], sub=subject, jti=str(number)), KEY, "RS256", {"kid": kid})
+
+    with LmdbStore.open(tmp_path, create=True) as store:
+        installed(store, 30)
+        with Reader(tmp_path) as reader, running(create_app(reader, Lock(Home(tmp_path)))) as url:
+
+            def ask(subject: str, kid: str, number: int) -> int:
+                shown = {"Authorization": f"Bearer {token(subject, kid, number)}"}
+                return httpx.get(f"{url}/v1/views", headers=shown).status_code
+
+            assert [ask("ann", "k1", number) for number in range(5)] == [200, 200, 200, 429, 429]
+            assert ask("bob", "k1", 0) == 200
+            assert {ask("eve", f"k{number}", number) for number in range(2, 20)} == {401}
+    assert asked.count("/jwks") <= 3
+
+
+@pytest.mark.parametrize(
+    ("issuer", "jwks"),
+    [("http://localhost.example.com", ""), ("http://10.0.0.1", ""), ("https://a.example.com", "http://b.example.com")],
+)
+def test_keys_come_over_https_or_from_this_machine(issuer: str, jwks: str) -> None:
+    access = Access({"reader": BUILT_IN["reader"]}, {"issuer": issuer, "audience": "tideline", "jwks": jwks}, {})
+    with pytest.raises(ValueError, match="is not https"):
+        Oidc(access)._client()
+
+
+def test_threads_that_share_a_limit_have_no_more_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill = _Bucket.fill
+
+    def slowly(self: _Bucket, *how: float) -> None:
+        time.sleep(0)  # others go on here, if they may
+        fill(self, *how)
+
+    monkeypatch.setattr(_Bucket, "fill", slowly)
+    limits = Limits({"requests_per_second": 1e-6, "burst": 100})
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(not wait for wait in pool.map(limits.ask, ["ann"] * 2_000)) == 100
 
 
 def test_it_is_served_over_tls(tmp_path: Path) -> None:

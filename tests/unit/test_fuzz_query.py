@@ -16,13 +16,12 @@ from fuzzing import fuzz
 from hypothesis import example, given
 from hypothesis import strategies as st
 from serving import running
-from serving_case import ANSWERS, MEASURES, VIEWS, Installation, installed
+from serving_case import ANSWERS, MEASURES, VIEWS, Installation
 
 from serving_layer.app import create_app
 from serving_layer.query import QUERY_FIELDS
 from serving_layer.reader import Reader
 from tideline.cli.main import main
-from tideline.stores.lmdb import LmdbStore
 
 HUGE = ["9" * 30, "-" + "9" * 400, "9" * 5000, "1" + "0" * 308, "1e400", "1e999999999", "-1", "0", "1_0", "١", "nan"]
 JUNK = st.one_of(
@@ -91,18 +90,7 @@ def options(draw: st.DrawFn, hostile: bool = True) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def installation(home: Path) -> Iterator[Installation]:
-    with LmdbStore.open(home, create=True) as store:
-        yield installed(store, 60)
-
-
-@pytest.fixture(scope="module")
-def server(home: Path, installation: Installation) -> Iterator[http.client.HTTPConnection]:
+def server(home: Path, served: Installation) -> Iterator[http.client.HTTPConnection]:
     with Reader(home) as reader, running(create_app(reader)) as url:
         yield http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
 
@@ -194,7 +182,7 @@ def test_any_bytes_posted_are_answered_or_refused(server: Any, body: bytes) -> N
 @example(view="totals", given={"country": "\udcff"}, form="json")
 @example(view="\udcff", given={}, form="table")
 def test_any_query_on_the_command_line_is_answered_or_refused(
-    home: Path, installation: Installation, view: str, given: dict[str, str], form: str
+    home: Path, served: Installation, view: str, given: dict[str, str], form: str
 ) -> None:
     words = ["query", "--home", str(home), "-o", form]
     for name, value in given.items():

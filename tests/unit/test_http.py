@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-from serving import running
+from serving import error, running
 from serving_case import Installation, installed, naive
 
 from serving_layer.app import PATHS, create_app
@@ -25,34 +24,6 @@ from serving_layer.responses import STATUS_OF_CONDITION
 from tideline.cut import Cut
 from tideline.runtime.logs import JsonFormatter
 from tideline.stores.lmdb import LmdbStore
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def installation(home: Path) -> Iterator[Installation]:
-    with LmdbStore.open(home, create=True) as store:
-        yield installed(store, 150)
-
-
-@pytest.fixture(scope="module")
-def client(home: Path, installation: Installation) -> Iterator[httpx.Client]:
-    with Reader(home) as reader, running(create_app(reader)) as url, httpx.Client(base_url=url) as client:
-        yield client
-
-
-def error(response: Any, status: int, condition: str) -> dict[str, Any]:
-    """The error of a response, whose shape is always the same."""
-    body = response.json()
-    assert (response.status_code, list(body)) == (status, ["error"]), body
-    assert sorted(body["error"]) == ["condition", "hint", "message", "params"]
-    assert body["error"]["condition"] == condition
-    assert body["error"]["message"]
-    params: dict[str, Any] = body["error"]["params"]
-    return params
 
 
 def test_the_views_and_one_of_them(client: httpx.Client) -> None:
@@ -67,7 +38,7 @@ def test_the_views_and_one_of_them(client: httpx.Client) -> None:
     assert view["answers"]["return_rate"] == "returns / lines"
 
 
-def test_rows_with_every_option(client: httpx.Client, installation: Installation) -> None:
+def test_rows_with_every_option(client: httpx.Client, served: Installation) -> None:
     params = {
         "country": "France",
         "from": "2011-12-01",
@@ -86,7 +57,7 @@ def test_rows_with_every_option(client: httpx.Client, installation: Installation
     assert answer["columns"] == ["country", "window", "revenue", "lines"]
     assert [row["window"] for row in answer["rows"]] == ["2011-12-04T00:00:00Z", "2011-12-03T00:00:00Z"]
     for row in answer["rows"]:
-        events = [e for e in installation.events if e.country == "France" and _day(e.at) == row["window"][:10]]
+        events = [e for e in served.events if e.country == "France" and _day(e.at) == row["window"][:10]]
         expected = naive(events)
         assert (Decimal(row["revenue"]), row["lines"]) == (expected["revenue"], expected["lines"])
         sides = [side["lines"] for side in row["parts"].values() if side]
@@ -141,20 +112,20 @@ def test_every_route_is_described(client: httpx.Client) -> None:
     assert options == {*OPTIONS, "view", "key", "format"}
 
 
-def test_several_queries_on_one_snapshot(client: httpx.Client, installation: Installation) -> None:
+def test_several_queries_on_one_snapshot(client: httpx.Client, served: Installation) -> None:
     queries = [
         {"view": "revenue", "key": {"country": None}, "window": "all", "group_by": []},
         {"view": "totals", "key": {"country": None}, "measures": ["lines"], "order": ["-lines"], "limit": 1},
         {
             "view": "typed",
-            "key": {"quantity": installation.events[0].quantity},
+            "key": {"quantity": served.events[0].quantity},
             "at_least": {"sales": {"0": 1}},
         },
     ]
     results = client.post("/v1/query", json={"queries": queries}).json()["results"]
     assert results[0]["rows"][0]["lines"] == results[1]["rows"][0]["lines"]
     assert len({json.dumps(result["proof"]["cut"]) for result in results}) == 1
-    assert {row["quantity"] for row in results[2]["rows"]} == {installation.events[0].quantity}
+    assert {row["quantity"] for row in results[2]["rows"]} == {served.events[0].quantity}
 
 
 def test_status_has_its_fields(client: httpx.Client) -> None:
@@ -293,7 +264,7 @@ def test_other_methods_name_the_right_one(client: httpx.Client) -> None:
     assert response.headers["allow"] == "GET"
 
 
-def test_a_fault_of_our_own_has_the_same_shape(home: Path, installation: Installation) -> None:
+def test_a_fault_of_our_own_has_the_same_shape(home: Path, served: Installation) -> None:
     with Reader(home) as reader:
         app = create_app(reader)
 
@@ -326,7 +297,7 @@ def test_every_status_code_is_in_one_table() -> None:
     assert "/v1/views/{view}/rows" in PATHS
 
 
-def test_serving_starts_no_jvm(home: Path, installation: Installation) -> None:
+def test_serving_starts_no_jvm(home: Path, served: Installation) -> None:
     script = """
 import json, sys, threading, urllib.request
 import uvicorn

@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pyarrow as pa
-import pytest
-from serving import running
-from serving_case import Installation, installed, make_events
+from serving import error, running
+from serving_case import Installation, make_events
 
 from serving_layer.app import create_app
 from serving_layer.reader import Reader
 from tideline.stores.lmdb import LmdbStore
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def installation(home: Path) -> Iterator[Installation]:
-    with LmdbStore.open(home, create=True) as store:
-        yield installed(store, 150)
-
-
-@pytest.fixture(scope="module")
-def client(home: Path, installation: Installation) -> Iterator[httpx.Client]:
-    with Reader(home) as reader, running(create_app(reader)) as url, httpx.Client(base_url=url) as client:
-        yield client
-
-
-def error(response: Any, status: int, condition: str) -> dict[str, Any]:
-    """The error of a response, whose shape is always the same."""
-    body = response.json()
-    assert (response.status_code, list(body)) == (status, ["error"]), body
-    assert sorted(body["error"]) == ["condition", "hint", "message", "params"]
-    assert body["error"]["condition"] == condition
-    assert body["error"]["message"]
-    params: dict[str, Any] = body["error"]["params"]
-    return params
 
 
 def test_accept_says_in_which_form(client: httpx.Client) -> None:

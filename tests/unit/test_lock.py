@@ -12,17 +12,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import running
+from serving import condition, running
 from serving_case import Event, Installation, installed, naive
 
 from serving_layer.app import PATHS, create_app
-from serving_layer.lock.gate import FREE, Lock, is_loopback
+from serving_layer.lock.gate import FREE, Lock
 from serving_layer.lock.roles import AccessError, load_access
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.reader import Reader
 from serving_layer.server import ServeError, serve
 from tideline.cli.main import main
 from tideline.runtime.home import Home
+from tideline.runtime.ports import is_loopback
 from tideline.stores.lmdb import LmdbStore
 
 ACCESS = """
@@ -41,18 +42,7 @@ LOCKED = sorted(set(PATHS) - FREE)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def installation(home: Path) -> Iterator[Installation]:
-    with LmdbStore.open(home, create=True) as store:
-        yield installed(store, 200)
-
-
-@pytest.fixture(scope="module")
-def tokens(home: Path, installation: Installation) -> dict[str, str]:
+def tokens(home: Path, served: Installation) -> dict[str, str]:
     (home / "access.toml").write_text(ACCESS, "utf-8")
     file = TokenFile(home / "tokens.json")
     roles = ("admin", "reader", "writer", "operator", "france", "blind", "shop")
@@ -81,10 +71,6 @@ def asks(url: str, tokens: dict[str, str]) -> Iterator[Callable[[str], httpx.Cli
 
 
 Asks = Callable[[str], httpx.Client]
-
-
-def condition(response: httpx.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["error"]["condition"]
 
 
 def path_of(template: str) -> str:
@@ -184,12 +170,12 @@ def test_a_role_does_what_it_may_and_nothing_else(
         assert client.get(path).status_code == (200 if operate else 403)
 
 
-def of_france(installation: Installation) -> list[Event]:
-    return [event for event in installation.events if event.country in ("France", None)]
+def of_france(served: Installation) -> list[Event]:
+    return [event for event in served.events if event.country in ("France", None)]
 
 
-def test_a_role_of_some_rows_is_answered_as_if_there_were_no_others(asks: Asks, installation: Installation) -> None:
-    client, mine = asks("france"), of_france(installation)
+def test_a_role_of_some_rows_is_answered_as_if_there_were_no_others(asks: Asks, served: Installation) -> None:
+    client, mine = asks("france"), of_france(served)
     rows = client.get("/v1/views/totals/rows").json()["rows"]
     assert [row["country"] for row in rows] == [None, "France"]
     whole = client.get("/v1/views/revenue/rows", params={"group_by": "none", "window": "all"}).json()["rows"]
@@ -222,13 +208,13 @@ def test_a_stream_shows_a_role_its_rows_alone(asks: Asks) -> None:
     assert [row["country"] for row in json.loads(data[6:])["rows"]] == [None, "France"]
 
 
-def test_masked_columns_are_merged_away_and_never_named(asks: Asks, installation: Installation) -> None:
+def test_masked_columns_are_merged_away_and_never_named(asks: Asks, served: Installation) -> None:
     client = asks("blind")
     answer = client.get("/v1/views/revenue/rows", params={"window": "all"}).json()
     assert answer["columns"][0] == "country"
     assert not {"product", "spread", "median"} & set(answer["columns"])
     lines = {row["country"]: row["lines"] for row in answer["rows"]}
-    assert sum(lines.values()) == len(installation.events)
+    assert sum(lines.values()) == len(served.events)
     totals = client.get("/v1/views/totals/rows").json()
     assert not {"returns", "return_rate", "spread", "median"} & set(totals["columns"])
     described = client.get("/v1/views/totals").json()

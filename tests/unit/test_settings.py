@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tideline.runtime.kafka_access import AccessFault
 from tideline.settings import BY_NAME, ROWS, SettingError, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +119,25 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, text: str 
         load_settings(config, {})
     assert caught.value.condition == "CONFIG_UNREADABLE"
     assert caught.value.params["path"] == str(config)
+
+
+def test_any_value_may_stand_in_a_variable_or_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "port").write_text("9000\n")
+    config = tmp_path / "my.toml"
+    config.write_text(f'[serve]\nhost = "${{env:WHERE}}"\nport = "${{file:{tmp_path / "port"}}}"\n')
+    with pytest.raises(AccessFault) as missing:
+        load_settings(config, {})
+    assert missing.value.condition == "SECRET_MISSING"
+    monkeypatch.setenv("WHERE", "10.0.0.7")
+    settings = load_settings(config, {})
+    assert (settings["serve.host"], settings["serve.port"]) == ("10.0.0.7", 9000)
+    monkeypatch.setenv("WHERE", "7m")
+    assert load_settings(None, {"TIDELINE_BATCH_EVERY": "${env:WHERE}"})["batch.every"] == "7m"
+
+
+def test_what_a_variable_holds_is_not_told_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELD", "hunter2")
+    with pytest.raises(SettingError) as error:
+        load_settings(None, {"TIDELINE_SERVE_PORT": "${env:HELD}"})
+    assert "hunter2" not in str(error.value)
+    assert "${env:HELD}" in str(error.value)

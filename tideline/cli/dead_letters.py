@@ -30,13 +30,15 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from tideline.dead_letters import check_source, find, read_place, replay
+    from tideline.dead_letters import find, read_place, replay
     from tideline.runtime.installation import find_bootstrap, open_applied
+    from tideline.source import check_known
 
     home, settings = Home(args.home).require(), settings_of(args, {"kafka.bootstrap": args.bootstrap})
     with open_applied(home) as store, store.snapshot() as snapshot:
         ledger = snapshot.ledger
-    check_source(ledger, args.source)
+    if args.source is not None:
+        check_known(args.source, ledger.sources)
     places = [read_place(text) for text in args.places]
     if args.action != "list" and not places and not (args.source or args.reason):
         raise UsageError(

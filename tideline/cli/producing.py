@@ -33,19 +33,12 @@ def run(args: argparse.Namespace) -> None:
     from tideline.cut import Cut
     from tideline.produce import produce
     from tideline.runtime.installation import find_bootstrap, open_applied
-    from tideline.source import SourceDefinition
+    from tideline.source import SourceDefinition, check_known
 
     home, settings = Home(args.home).require(), settings_of(args, {"kafka.bootstrap": args.bootstrap})
     with open_applied(home) as store, store.snapshot() as snapshot:
         sources = snapshot.ledger.sources
-    if args.source not in sources:
-        raise UsageError(
-            "UNKNOWN_SOURCE",
-            f"there is no source {args.source}",
-            f"sources: {', '.join(sorted(sources))}",
-            source=args.source,
-            known=sorted(sources),
-        )
+    check_known(args.source, sources)
     source = SourceDefinition.from_json(sources[args.source])
     if args.retract and source.operation is None:
         raise UsageError(

@@ -1,7 +1,8 @@
-"""Free ports on the loopback interface."""
+"""Ports and addresses of this machine."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 
@@ -30,3 +31,13 @@ def port_answers(host: str, port: int, timeout: float = 1.0) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

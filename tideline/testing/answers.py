@@ -22,7 +22,7 @@ from tideline.plans import Folded
 from tideline.runtime.home import Home
 from tideline.runtime.installation import layer_session
 from tideline.settings import Settings
-from tideline.source import SourceDefinition
+from tideline.source import SourceDefinition, check_known
 from tideline.spark.fold import Fold
 from tideline.spark.resolve import Resolved, resolve_catalog
 from tideline.stores.memory import MemoryStore
@@ -70,9 +70,8 @@ def answers(
 def _source(resolved: Resolved, name: str | None) -> SourceDefinition:
     if name is None and len(resolved.sources) > 1:
         raise UsageError("WHICH_SOURCE", "the catalog has several sources", f"name one: {sorted(resolved.sources)}")
-    if name is not None and name not in resolved.sources:
-        known = ", ".join(sorted(resolved.sources))
-        raise UsageError("UNKNOWN_SOURCE", f"there is no source {name}", f"sources: {known}", source=name)
+    if name is not None:
+        check_known(name, resolved.sources)
     return next(found for found in resolved.sources.values() if name in (None, found.name))
 
 

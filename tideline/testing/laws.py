@@ -37,7 +37,7 @@ from tideline.errors import UsageError
 from tideline.eventfiles import EventFile
 from tideline.fold_plan import FoldPlan
 from tideline.plans import Folded
-from tideline.source import INSERT, RETRACT, SourceDefinition
+from tideline.source import INSERT, RETRACT, SourceDefinition, check_known
 from tideline.spark.events import decode
 from tideline.spark.fold import Fold
 from tideline.spark.resolve import Resolved
@@ -75,10 +75,8 @@ def check_views(
         raise UsageError(
             "WHICH_SOURCE", "the catalog has several sources", f"name one with --source: {sorted(resolved.sources)}"
         )
-    if source is not None and source not in resolved.sources:
-        raise UsageError(
-            "UNKNOWN_SOURCE", f"there is no source {source}", f"sources: {', '.join(sorted(resolved.sources))}"
-        )
+    if source is not None:
+        check_known(source, resolved.sources)
     outcomes = []
     for name, definition in resolved.sources.items():
         views = [view for view in resolved.views.values() if view.source == name]
