@@ -88,24 +88,42 @@ def openapi() -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": {
-            "/v1/views": {"get": _route("Every view that can be asked.", _json(_object("views"), {"views": []}))},
-            "/v1/views/{view}": {
-                "get": _route("One view: key columns, bucket, measures with their bounds.", _json(), 404, [_VIEW])
-            },
-            "/v1/views/{view}/rows": {"get": _rows()},
-            "/v1/views/{view}/changes": {"get": _changes()},
-            "/v1/query": {"post": _query()},
-            "/v1/sql": {"post": _sql()},
-            "/v1/sources/{source}/events": {"post": _events()},
-            "/v1/dead-letters": {"get": _dead_letters()},
-            "/v1/verify": {"get": _verified(), "post": _verify()},
-            "/v1/status": {"get": _route("Cuts, lag, versions, layers, dead letters.", _json())},
+            **_locked(_asking()),
             "/healthz": {"get": _route("The store can be read.", _json(_object("ok", "committed")))},
             "/readyz": {"get": _ready()},
-            "/metrics": {"get": _route("The state for Prometheus.", {"text/plain": {"schema": {"type": "string"}}})},
         },
-        "components": {"schemas": {"Cut": CUT, "Error": ERROR, "Proof": PROOF, "Answer": ANSWER}},
+        "components": {
+            "schemas": {"Cut": CUT, "Error": ERROR, "Proof": PROOF, "Answer": ANSWER},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "description": "docs/security.md"}},
+        },
     }
+
+
+def _asking() -> Json:
+    """The paths that a token may be needed for."""
+    return {
+        "/v1/views": {"get": _route("Every view that can be asked.", _json(_object("views"), {"views": []}))},
+        "/v1/views/{view}": {
+            "get": _route("One view: key columns, bucket, measures with their bounds.", _json(), 404, [_VIEW])
+        },
+        "/v1/views/{view}/rows": {"get": _rows()},
+        "/v1/views/{view}/changes": {"get": _changes()},
+        "/v1/query": {"post": _query()},
+        "/v1/sql": {"post": _sql()},
+        "/v1/sources/{source}/events": {"post": _events()},
+        "/v1/dead-letters": {"get": _dead_letters()},
+        "/v1/verify": {"get": _verified(), "post": _verify()},
+        "/v1/status": {"get": _route("Cuts, lag, versions, layers, dead letters.", _json())},
+        "/metrics": {"get": _route("The state for Prometheus.", {"text/plain": {"schema": {"type": "string"}}})},
+    }
+
+
+def _locked(paths: Json) -> Json:
+    """The same where somebody asks for tokens: without one, with a narrower one, and too often."""
+    for route in (route for methods in paths.values() for route in methods.values()):
+        route["security"] = [{}, {"token": []}]
+        route["responses"] |= dict.fromkeys(("401", "403", "429"), _REFUSED)
+    return paths
 
 
 _VIEW: Json = {
@@ -126,17 +144,19 @@ def _json(schema: Json | None = None, example: Any = None) -> Json:
     return {"application/json": content if example is None else {**content, "example": example}}
 
 
+_REFUSED: Json = {"description": "An error.", "content": _json({"$ref": "#/components/schemas/Error"})}
+
+
 def _route(summary: str, content: Json, *more: Any, status: int = 200) -> Json:
     """A route that answers so; `more` are the statuses of its errors, and its parameters."""
     statuses = {number for number in more if isinstance(number, int)} | {500, 503}
     parameters = [one for found in more if isinstance(found, list) for one in found]
-    refused = {"description": "An error.", "content": _json({"$ref": "#/components/schemas/Error"})}
     return {
         "summary": summary,
         **({"parameters": parameters} if parameters else {}),
         "responses": {
             str(status): {"description": "The answer.", "content": content},
-            **{str(number): refused for number in sorted(statuses)},
+            **{str(number): _REFUSED for number in sorted(statuses)},
         },
     }
 

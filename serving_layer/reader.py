@@ -177,11 +177,15 @@ class Reader:
         return {**read_status(self.home, ledger, held), "store": dict(self._store.usage())}
 
     def readiness(self) -> dict[str, Any]:
-        """Whether every view that was applied can be asked, and which cannot; JSON-able."""
+        """Whether every view that was applied can be asked, and those that wait for a batch run; JSON-able.
+
+        A changed view waits too, and is answered as it was meanwhile. One in quarantine is nothing to wait for.
+        """
         ledger = self.ledger()
         failed = [str(entry["view"]) for entry in quarantined(ledger)]
         waiting = [name for name in views_waiting(ledger) if name not in failed]
-        return {"ready": not waiting, "views": sorted(ledger.live), "waiting": waiting, "quarantined": failed}
+        ready = all(name in ledger.live for name in waiting)
+        return {"ready": ready, "views": sorted(ledger.live), "waiting": waiting, "quarantined": failed}
 
     def metrics(self, *, timeout: float = 1.0) -> str:
         """The installation's state in Prometheus' text format; waits `timeout` seconds for Kafka at most."""

@@ -61,7 +61,7 @@ class SqlEngine:
         known = [name for name in self._reader.views() if parts is None or name in parts]
         asked = {name: Query.from_json(fields) for name, fields in (parts or {}).items() if fields is not None}
         words = {word.lower() for word in re.findall(r"\w+", sql)}
-        named, states = [name for name in known if name.lower() in words], wants_states(words)
+        named, states = [name for name in known if _may_name(sql, name)], wants_states(words)
         tables = self._reader.tables(named, self._cache, asked, states)
         with duckdb.connect(":memory:", config=dict(_CONFIG)) as database:
             for name, table in tables.items():
@@ -71,6 +71,11 @@ class SqlEngine:
             with _bounded(database, seconds) as late, _refused(known, late, seconds):
                 table = _answer(database, _statement(sql), rows)
         return Answer(table, {name: table.proof for name, table in tables.items()})
+
+
+def _may_name(sql: str, view: str) -> bool:
+    """Whether a view's name stands anywhere in a statement, as an identifier or within other text."""
+    return re.search(rf"(?<!\w){re.escape(view)}(?!\w)", sql, re.IGNORECASE) is not None
 
 
 def _statement(sql: str) -> duckdb.Statement:

@@ -15,7 +15,7 @@ import httpx
 import pyarrow as pa
 import pytest
 from serving import error, running
-from serving_case import Installation, installed, naive
+from serving_case import Installation, installed, naive, view
 
 from serving_layer.app import PATHS, create_app
 from serving_layer.query import OPTIONS
@@ -103,6 +103,20 @@ def test_csv_and_arrow_carry_the_proof(client: httpx.Client) -> None:
 def test_ready_where_every_view_can_be_asked(client: httpx.Client) -> None:
     found = client.get("/readyz")
     assert (found.status_code, found.json()["ready"], found.json()["waiting"]) == (200, True, [])
+
+
+def test_ready_while_a_changed_view_waits_and_not_while_a_new_one_does(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store, Reader(tmp_path) as reader:
+        installed(store, 30)
+        for name, digits, ready in (("totals", "9", True), ("another", "8", False)):
+            changed = view(name, "country string", None, digits)
+            with store.write() as txn:
+                definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
+                wanted = {**txn.ledger.wanted, name: changed.fingerprint}
+                origin = Cut({"sales": {0: 0, 1: 0}})
+                txn.put_ledger(txn.ledger.apply(txn.ledger.sources, definitions, wanted, {"sales": "topic-1"}, origin))
+            found = reader.readiness()
+            assert (found["ready"], name in found["waiting"]) == (ready, True)
 
 
 def test_every_route_is_described(client: httpx.Client) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import running
-from serving_case import HOUR, START, Event, Installation, installed, make_events
+from serving_case import HOUR, REVENUE, START, Event, Installation, installed, make_events, view
 
 from serving_layer.app import create_app
 from serving_layer.query import Query
@@ -253,6 +253,13 @@ def test_states_are_merged_in_sql_as_in_a_query(reader: Reader, engine: SqlEngin
         assert median == pytest.approx(row["spread"]["p50"])
         assert json.loads(products) == row["products"]
         assert json.loads(last) == row["last"]
+
+
+def test_a_view_with_a_dash_in_its_name_is_a_table(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store, Reader(tmp_path) as reader:
+        made = Installation(store, [REVENUE, view("By-country", "country string", None, "9")])
+        made.commit(make_events(20))
+        assert _rows(SqlEngine(reader).run('SELECT sum(lines) FROM "by-country"').table) == [[20]]
 
 
 def test_states_stand_there_where_they_are_named_alone(engine: SqlEngine) -> None:

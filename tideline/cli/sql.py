@@ -13,7 +13,7 @@ from tideline.cli.output import print_arrow, print_json, print_rows
 def register(commands: Commands) -> None:
     parser = add_command(commands, "sql", "a SELECT of DuckDB's SQL over the merged views, all of one snapshot", run)
     parser.add_argument("statement", metavar="STATEMENT", help="the statement; -: read it from standard input")
-    parser.add_argument("--limit", metavar="N", help="at most N rows (default and most: 100000)")
+    parser.add_argument("--limit", metavar="N", help="refuse an answer of more rows (default and most: 100000)")
     parser.add_argument("--timeout", metavar="SECONDS", help="how long it may take (default 30)")
     add_output(parser)
 
