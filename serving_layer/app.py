@@ -7,10 +7,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, StreamingResponse
 from starlette.routing import Match
@@ -19,14 +19,14 @@ from serving_layer.exposition import MEDIA_TYPE
 from serving_layer.intake import Intake
 from serving_layer.letters import find_letters
 from serving_layer.limit import MAX_BODY, BodyLimit
-from serving_layer.live import Live
-from serving_layer.lock.gate import Gate, Lock, is_stranger, role_of
-from serving_layer.lock.scope import allowed, allowed_view, allowed_views, sql_scope
+from serving_layer.live import Live, Seen
+from serving_layer.lock.gate import Gate, Lock, is_stranger, role_of, who_of
+from serving_layer.lock.scope import allowed_view, allowed_views, narrowing, sql_scope
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
 from serving_layer.page import FILES, FOLDER
 from serving_layer.query import Query
-from serving_layer.reader import Reader
+from serving_layer.reader import Narrow, Reader
 from serving_layer.responses import (
     error_response,
     is_server_fault,
@@ -35,6 +35,7 @@ from serving_layer.responses import (
     rows_response,
     tag_of,
     text_response,
+    without_records,
 )
 from serving_layer.result import Result
 from serving_layer.sql.http import sql_response
@@ -78,6 +79,7 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
     verifier = app.state.verifier = Verifier(reader.home)
+    threads = Threads()
     app.add_middleware(BodyLimit)
     gate = lock or Lock(reader.home)
     app.add_middleware(Gate, lock=gate)
@@ -92,8 +94,8 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         formats = [value for name, value in params if name == "format"]
         form = chosen_form(formats[-1] if formats else None, headers)
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        query = allowed(reader, role_of(request), query)
-        return await _answered(reader, [query], lambda: _rows(reader, query, form, headers))
+        narrow = narrowing(role_of(request), query)
+        return await threads.answered(reader, [query], lambda: _rows(reader, query, narrow, form, headers))
 
     # First, as routes are tried in turn and this one is asked most.
     app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
@@ -103,9 +105,10 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         params = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = {name: value for name, value in params if name in ("every", "last_event_id")}
         query = Query.from_params(view, [(name, value) for name, value in params if name not in given])
-        query = allowed(reader, role_of(request), query)
-        last = request.headers.get("last-event-id", given.get("last_event_id"))
-        events = await live.follow(query, given.get("every"), last, lambda: gate.still(request))
+        role, last = role_of(request), request.headers.get("last-event-id", given.get("last_event_id"))
+        told = None if role.is_unbounded else without_records
+        seen = Seen(role.name, narrowing(role, query), lambda: gate.still(request), who_of(request), told)
+        events = await live.follow(query, given.get("every"), last, seen)
         return StreamingResponse(events, headers=STREAM, media_type="text/event-stream")
 
     @app.get("/v1/views")
@@ -118,21 +121,21 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
 
     @app.post("/v1/query")
     async def query(request: Request, body: Annotated[Any, Body()]) -> Response:
-        role = role_of(request)
-        queries = [allowed(reader, role, query) for query in _queries(body)]
-        return await _answered(reader, queries, lambda: _results(reader.query_many(queries)))
+        queries = _queries(body)
+        narrow = narrowing(role_of(request), *queries)
+        return await threads.answered(reader, queries, lambda: _results(reader.query_many(queries, narrow)))
 
     @app.post("/v1/sql")
     async def sql(request: Request, body: Annotated[Any, Body()]) -> Response:
         headers = dict(request.scope["headers"])
         role = role_of(request)
-        return await run_in_threadpool(lambda: sql_response(statements, body, headers, sql_scope(reader, role)))
+        return await threads.ask(lambda: sql_response(statements, body, headers, sql_scope(reader, role)))
 
     @app.post("/v1/sources/{source}/events")
     async def events(source: str, request: Request) -> Response:
         role_of(request).check_source(source)
         body = await request.body()
-        return json_response(await run_in_threadpool(lambda: intake.take(reader.ledger(), source, body)), 202)
+        return json_response(await threads.send(lambda: intake.take(reader.ledger(), source, body)), 202)
 
     @app.get("/v1/dead-letters")
     def dead_letters(request: Request) -> Response:
@@ -153,13 +156,14 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     def status() -> Response:
         return json_response(reader.status())
 
+    # These two need no thread, of which others may have all.
     @app.get("/healthz")
-    def health(request: Request) -> Response:
+    async def health(request: Request) -> Response:
         committed = reader.ledger().committed.to_json()
         return json_response({"ok": True} if is_stranger(request) else {"ok": True, "committed": committed})
 
     @app.get("/readyz")
-    def ready(request: Request) -> Response:
+    async def ready(request: Request) -> Response:
         found = reader.readiness()
         told = {"ready": found["ready"]} if is_stranger(request) else found
         return json_response(told, 200 if found["ready"] else 503)
@@ -197,18 +201,35 @@ class _Direct(APIRoute):
         return handle
 
 
-async def _answered(reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
-    """What `answer` gives, in a thread where it may take long."""
-    return answer() if reader.is_quick(queries) else await run_in_threadpool(answer)
+class Threads:
+    """Threads for what may take long: so many for each kind, so that none of them has to wait for another kind."""
+
+    def __init__(self) -> None:
+        self._answers, self._waits, self._statements, self._events = (CapacityLimiter(n) for n in (40, 64, 16, 16))
+
+    async def answered(self, reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
+        """The answer to queries, at once where it takes less time than a thread would."""
+        if reader.is_quick(queries):
+            return answer()
+        waits = any(query.waits for query in queries)
+        return await to_thread.run_sync(answer, limiter=self._waits if waits else self._answers)
+
+    async def ask(self, answer: Callable[[], Response]) -> Response:
+        """The answer to a statement."""
+        return await to_thread.run_sync(answer, limiter=self._statements)
+
+    async def send(self, work: Callable[[], Any]) -> Any:
+        """What writing events gives."""
+        return await to_thread.run_sync(work, limiter=self._events)
 
 
-def _rows(reader: Reader, query: Query, form: str, headers: Headers) -> Response:
+def _rows(reader: Reader, query: Query, narrow: Narrow | None, form: str, headers: Headers) -> Response:
     """The rows of a query; nothing is read where who asks has them."""
     if b"if-none-match" in headers and not query.waits:
-        tag = tag_of(reader.proof(query), form)
+        tag = tag_of(reader.proof(query, narrow), form)
         if is_known(tag, headers):
             return not_modified(tag)
-    return rows_response(reader.query(query), form, headers)
+    return rows_response(reader.query(query, narrow), form, headers)
 
 
 def _results(results: Sequence[Result]) -> Response:
@@ -260,7 +281,7 @@ async def _tideline_error(request: Request, error: Exception) -> Response:
         return await _fault(request, error)
     if is_server_fault(error):
         log.error("%s %s: %s", request.method, request.url.path, error, extra=_place(request))
-    return error_response(error)
+    return error_response(error if role_of(request).is_unbounded else without_records(error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

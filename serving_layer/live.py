@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import OrderedDict
+import weakref
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,14 +20,16 @@ from starlette.concurrency import run_in_threadpool
 from serving_layer.find import NotReadyError
 from serving_layer.proof import json_text
 from serving_layer.query import Query, length
-from serving_layer.reader import Reader
+from serving_layer.reader import Narrow, Reader
 from serving_layer.result import Result
 from tideline.errors import Texts, TidelineError, UsageError
 
 MOST_ROWS = 10_000  # of one answer that is followed
 MOST_STREAMS = 1_000
+MOST_OF_ONE = 500  # streams of one token or subject
 EVERY = 250_000  # microseconds between two looks, unless asked otherwise
 LEAST_EVERY = 50_000
+_STILL = 1.0  # seconds after which a stream looks again whether who asked still may
 _BEAT = 15.0  # seconds after which a stream without news says that it lives
 _KEPT_ROWS = 200_000  # of answers that a stream may be resumed from
 _RETRY = b"retry: 1000\n\n"
@@ -66,6 +69,10 @@ class Page:
         place = json_text({name: proof[name] for name in ("version", "cut", "batch_cut")})[1:-1]
         return cls(result.proven.tag, place, dict(zip(names, rows, strict=True)), bool(result.plan.order))
 
+    def shows(self, other: Page) -> bool:
+        """Whether both show the same rows, where they are ordered in the same order."""
+        return self.rows == other.rows and (not self.ordered or list(self.rows) == list(other.rows))
+
     def snapshot(self, result_head: str) -> bytes:
         """The event with all of it."""
         return self._event("snapshot", f"{result_head}{self._listed(self.rows.values())}")
@@ -84,12 +91,24 @@ class Page:
         return f"event: {kind}\nid: {self.tag}\ndata: {{{body},{self.place}}}\n\n".encode("utf-8", "backslashreplace")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What who asks may see: as the role `role` does, of each answer what `narrow` leaves, as long as `still` holds, of
+    errors what `told` makes of them. `who` they are, as far as it is known."""
+
+    role: str
+    narrow: Narrow | None
+    still: Callable[[], Awaitable[bool]]
+    who: str
+    told: Callable[[TidelineError], TidelineError] | None = None
+
+
 class Live:
     """The streams of a server."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
         self._ended = False
         self._kept: OrderedDict[tuple[str, str], Page] = OrderedDict()
         self._kept_rows = 0
@@ -98,63 +117,73 @@ class Live:
         """Ends every stream; their readers come back to whoever serves then."""
         self._ended = True
 
-    async def follow(
-        self, query: Query, every: Any, last: str | None, still: Callable[[], Awaitable[bool]]
-    ) -> AsyncIterator[bytes]:
+    async def follow(self, query: Query, every: Any, last: str | None, seen: Seen) -> AsyncIterator[bytes]:
         """The events of a query, looked at `every` so often; from the answer with the id `last` on, if it is known.
 
-        They end once `still` no longer holds, which says whether who asked may still.
         Raises what the query raises, LiveError and TooManyStreams before there is a first event.
         """
         for option in ("cursor", "at_least", "max_staleness", "version"):
             if getattr(query, option) is not None:
                 raise LiveError("NOT_LIVE", option=option)
         pause = max(EVERY if every is None else length("every", every), LEAST_EVERY) / 1_000_000
-        if self._streams >= MOST_STREAMS:
-            raise TooManyStreams("TOO_MANY_STREAMS", limit=MOST_STREAMS)
-        name = repr((query.shape, sorted(query.key.items())))
-        page, head = await self._look(query, name)
-        return self._events(query, name, page, head, pause, last, still)
+        name = repr((seen.role, query))
+        page, head = await self._look(query, name, seen)
+        self._begin(seen.who)
+        events = self._events(query, name, page, head, pause, last, seen)
+        weakref.finalize(events, self._over, seen.who)  # also where nobody ever reads of it
+        return events
+
+    def _begin(self, who: str) -> None:
+        """Counts another stream. Raises TooManyStreams."""
+        for count, limit in ((self._streams.total(), MOST_STREAMS), (self._streams[who] if who else 0, MOST_OF_ONE)):
+            if count >= limit:
+                raise TooManyStreams("TOO_MANY_STREAMS", limit=limit)
+        self._streams[who] += 1
+
+    def _over(self, who: str) -> None:
+        self._streams[who] -= 1
+        if not self._streams[who]:
+            del self._streams[who]
+
+    async def _pause(self, seconds: float, seen: Seen) -> bool:
+        """Whether who asked still may, after so long."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > _STILL and not self._ended:
+            await asyncio.sleep(_STILL)
+            if not await seen.still():
+                return False
+        await asyncio.sleep(max(left, 0.0))
+        return await seen.still()
 
     async def _events(
-        self,
-        query: Query,
-        name: str,
-        page: Page,
-        head: str,
-        pause: float,
-        last: str | None,
-        still: Callable[[], Awaitable[bool]],
+        self, query: Query, name: str, page: Page, head: str, pause: float, last: str | None, seen: Seen
     ) -> AsyncIterator[bytes]:
-        self._streams += 1
         try:
             known = self._kept.get((name, last)) if last else None
             yield _RETRY + (page.snapshot(head) if known is None else page.change(known) if known is not page else b"")
             told = time.monotonic()
             while not self._ended:
-                await asyncio.sleep(pause)
-                if not await still():
+                if not await self._pause(pause, seen):
                     return
                 before = page
-                if self._reader.proof(query).tag != page.tag:
-                    page, _ = await self._look(query, name)
-                if page.rows != before.rows:
+                if self._reader.proof(query, seen.narrow).tag != page.tag:
+                    page, _ = await self._look(query, name, seen)
+                if not page.shows(before):
                     yield page.change(before)
                     told = time.monotonic()
                 elif time.monotonic() - told > _BEAT:
                     yield b":\n\n"
                     told = time.monotonic()
         except TidelineError as error:
-            yield f"event: error\ndata: {json_text(error.to_json())}\n\n".encode()
-        finally:
-            self._streams -= 1
+            shown = error if seen.told is None else seen.told(error)
+            yield f"event: error\ndata: {json_text(shown.to_json())}\n\n".encode()
 
-    async def _look(self, query: Query, name: str) -> tuple[Page, str]:
+    async def _look(self, query: Query, name: str, seen: Seen) -> tuple[Page, str]:
         """The answer now, and what a snapshot says before its rows."""
         if self._reader.is_quick([query]):
-            result = self._reader.query(query)
+            result = self._reader.query(query, seen.narrow)
         else:
-            result = await run_in_threadpool(self._reader.query, query)
+            result = await run_in_threadpool(self._reader.query, query, seen.narrow)
         tag = result.proven.tag
         page = self._kept.get((name, tag))
         if page is None:

@@ -25,7 +25,8 @@ class Proof:
         text = json_text(make_proof(ledger, plan))
         self._live = plan.version is None
         self._before, _, self._after = text.partition('"freshness":null')  # a quote within a text has a backslash
-        self.tag = blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+        shown = json_text([text, *plan.view.answers.items()])  # answers may change and the definition stay
+        self.tag = blake2b(shown.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
         """Equal for answers to one query that are equal but for their freshness."""
 
     def text(self, freshness: float | None) -> str:

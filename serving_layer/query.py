@@ -106,7 +106,7 @@ class Query:
         None where a field has no hash.
         """
         several = tuple(map(is_several, self.key.values()))
-        shape = (self.view, *self.key), several, tuple((type(value), value) for value in _shape(self))
+        shape = (self.view, *self.key), several, tuple((type(value), _told(value)) for value in _shape(self))
         try:
             hash(shape)
         except TypeError:
@@ -126,6 +126,11 @@ class Query:
 def is_several(value: Any) -> bool:
     """Whether a key filter is a list of values."""
     return isinstance(value, (list, tuple))
+
+
+def _told(value: Any) -> Any:
+    """What tells a value from others: of two equal times of a clock that is put back one may be the later."""
+    return repr(value) if isinstance(value, dt.datetime) else value
 
 
 _OTHERWISE = ("view", "key", "cursor", "at_least", "max_staleness", "timeout")

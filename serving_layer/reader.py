@@ -37,6 +37,8 @@ _POLL = 0.02  # seconds between two looks at the ledger
 _FEW_ROWS = 2_000
 _GLANCE = 0.1  # seconds between two looks at the speed layer's note
 _PYTHON_FIELDS = {"from": "start", "to": "end"}
+Narrow = Callable[[Query, ViewDefinition], Query]
+"""Cuts a query down to what somebody may see of the view as it is defined where it is answered."""
 GET_OPTIONS = [_PYTHON_FIELDS.get(name, name) for name in QUERY_FIELDS if name != "view"]
 
 
@@ -99,9 +101,9 @@ class Reader:
         ledger = self.ledger()
         return [describe_view(self._definition(ledger, ledger.live[name]), ledger) for name in sorted(ledger.live)]
 
-    def query(self, query: Query) -> Result:
+    def query(self, query: Query, narrow: Narrow | None = None) -> Result:
         """The answer to one query. Raises UsageError, NotReadyError, MissingSegmentError."""
-        return self.query_many([query])[0]
+        return self.query_many([query], narrow)[0]
 
     def is_quick(self, queries: Sequence[Query]) -> bool:
         """Whether nothing is waited for and a few stored rows are read, as far as that is known.
@@ -116,12 +118,12 @@ class Reader:
             rows += found
         return rows <= _FEW_ROWS
 
-    def proof(self, query: Query) -> Proof:
+    def proof(self, query: Query, narrow: Narrow | None = None) -> Proof:
         """What proves the answer that a query would get now. Raises UsageError, NotReadyError, MissingSegmentError."""
         with self._store.snapshot() as snapshot:
-            return self._prepare(snapshot.ledger, query).proof
+            return self._prepare(snapshot.ledger, self._narrowed(snapshot.ledger, query, narrow)).proof
 
-    def query_many(self, queries: Sequence[Query]) -> list[Result]:
+    def query_many(self, queries: Sequence[Query], narrow: Narrow | None = None) -> list[Result]:
         """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
         waits = [self._patience(query) for query in queries]
         wanted = EMPTY_CUT
@@ -129,7 +131,8 @@ class Reader:
             wanted = wanted.advance(wait.cut) if wait.cut else wanted
 
         def answers(snapshot: Snapshot) -> list[Result]:
-            return [self._answer(snapshot, query, wait.cut) for query, wait in zip(queries, waits, strict=True)]
+            asked = (self._narrowed(snapshot.ledger, query, narrow) for query in queries)
+            return [self._answer(snapshot, query, wait.cut) for query, wait in zip(asked, waits, strict=True)]
 
         if wanted is EMPTY_CUT:
             with self._store.snapshot() as snapshot:
@@ -138,7 +141,7 @@ class Reader:
 
         def check(ledger: Ledger) -> None:
             for query, wait in zip(queries, waits, strict=True):
-                self._refuse_to_wait(ledger, query, wait.cut)
+                self._refuse_to_wait(ledger, self._narrowed(ledger, query, narrow), wait.cut)
 
         with self._reaching(wanted, deadline, check) as snapshot:
             return answers(snapshot)
@@ -221,6 +224,12 @@ class Reader:
                     reached=str(ledger.committed.restrict(wanted.topics())),
                 )
             pause.wait(min(_POLL, deadline - now))
+
+    def _narrowed(self, ledger: Ledger, query: Query, narrow: Narrow | None) -> Query:
+        if narrow is None:
+            return query
+        version = whole("version", query.version, 0)
+        return narrow(query, self._definition(ledger, find_view(ledger, query.view, version)))
 
     def _plan(self, ledger: Ledger, query: Query) -> Plan:
         """The query's plan at a ledger."""

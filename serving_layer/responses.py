@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Response
 
+from serving_layer.find import NotReadyError
 from serving_layer.negotiate import MEDIA_TYPES, Headers, is_known, packed
 from serving_layer.proof import Proof, json_text
 from serving_layer.result import Result
@@ -25,6 +26,8 @@ STATUS_OF_CONDITION: Mapping[str, int] = {
     "FORBIDDEN_SOURCE": 403,
     "FORBIDDEN_COLUMN": 403,
     "FORBIDDEN_RECORDS": 403,
+    "FORBIDDEN_HOST": 403,
+    "FORBIDDEN_ORIGIN": 403,
     "TOO_MANY_REQUESTS": 429,
     "METHOD_NOT_ALLOWED": 405,
     "NOT_ACCEPTABLE": 406,
@@ -75,6 +78,14 @@ def text_response(text: str, status: int = 200, headers: Mapping[str, str] | Non
 def error_response(error: TidelineError, headers: Mapping[str, str] | None = None) -> Response:
     """The one error shape, `{"error": {"condition", "message", "hint", "params"}}`."""
     return json_response(error.to_json(), status_of(error), headers)
+
+
+def without_records(error: TidelineError) -> TidelineError:
+    """The same error, without the reason of a view's failure, which may quote a record's values."""
+    if error.condition != "VIEW_QUARANTINED":
+        return error
+    params = {**error.params, "reason": "whoever may operate sees the reason"}
+    return NotReadyError(error.condition, **params)
 
 
 def is_server_fault(error: TidelineError) -> bool:

@@ -150,7 +150,8 @@ def serve(
     could reach it and nobody has to show who they are.
     """
     doors.check()
-    lock = Lock(home)
+    origins = [origin.strip() for origin in doors.origins.split(",")] if doors.origins else []
+    lock = Lock(home, origins)
     with LmdbStore.open(home.path, readonly=True) as store:
         store.check()
     with Reader(home) as reader, bind(host, port) as listener:
@@ -167,8 +168,7 @@ def serve(
                 say(f"Flight SQL at {told['flight']}")
 
         app = create_app(reader, lock)
-        if doors.origins:
-            origins = [origin.strip() for origin in doors.origins.split(",")]
+        if origins:
             app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         drivers = None if doors.flight is None else _flight(reader, app, lock, host, doors)
         config = uvicorn.Config(

@@ -61,7 +61,7 @@ class Windows:
             return
         days, step = self.width // DAY, self.slide // DAY
         for first in range((day - days) // step * step + step, day + 1, step):
-            if zone.midnight(first) < zone.midnight(first + 1):  # some day a calendar leaves out, as Samoa's did
+            if zone.midnight(first) < zone.midnight(first + step):  # some day a calendar leaves out, as Samoa's did
                 yield self._midnight(zone, first), self._midnight(zone, first + days)
 
     def around(self, moment: int) -> tuple[int, int]:
@@ -129,6 +129,11 @@ def plan_windows(
     there = zone if window not in (None, ALL) else None
     if there is not None and step != width and (step % DAY or width % DAY):
         raise _bad_window("slide", slide or step, view.bucket, "whole days, as the window, as a zone asks for", DAY)
+    if there is not None and width > DAY and width % DAY:
+        days = max(width // DAY, 1) * DAY
+        raise _bad_window(
+            "window", window or width, view.bucket, "whole days, or less than one, as a zone asks for", days
+        )
     steps = Windows(step, step, zone=there, bucket=view.bucket)
     low, high = _time(steps, zone, "from", start), _time(steps, zone, "to", end)
     if low is not None and high is not None and low > high:

@@ -41,8 +41,6 @@ def by_view(table: pa.Table) -> Tables:
     return {number: ordered.slice(end - count, count) for number, count, end in places}
 
 
-Group = tuple[tuple[Any, ...], "int | None"]
-"""The key and the bucket of a row."""
 PACKED = "view int, rows binary"
 """Results as Spark carries them between its processes: each view's table as an Arrow stream."""
 
@@ -120,28 +118,36 @@ def key_reader(column: Column) -> Any:
 
 
 def _rows(planned: PlannedView, table: pa.Table) -> list[Row]:
-    view = planned.view
-    columns = []
-    for column, slot in zip(view.key, planned.key_slots, strict=True):
-        values, read = python_values(table[slot]), key_reader(column)
-        columns.append(values if read is None else [read(value) for value in values])
-    keys: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else ((),) * len(table)
-    groups: list[Group] = list(zip(keys, python_values(table["bucket"]), strict=True))
-    numbers = table["entry"].to_pylist() if planned.entries else []
-    counted: dict[int, dict[Any, dict[Any, int]]] = {number: {} for number in planned.entries.values()}
-    if counted:
-        entry_columns = (table[name].to_pylist() for name in ("entry_text", "entry_number", "weight"))
-        for group, number, text, value, weight in zip(groups, numbers, *entry_columns, strict=True):
-            if number:
-                counted[number].setdefault(group, {})[value if text is None else text] = weight
-    scalar = table.filter(pc.equal(table["entry"], 0)) if counted else table
-    groups = [group for group, number in zip(groups, numbers, strict=True) if not number] if counted else groups
+    view, counted = planned.view, _counted(planned, table) if planned.entries else {}
+    scalar = table.filter(pc.equal(table["entry"], 0)) if planned.entries else table
+    raw, buckets = _groups(planned, scalar)
     states = []
     for name, measure in view.measures.items():
         if name in planned.entries:
             entries = counted[planned.entries[name]]
+            groups = zip(*raw, buckets, strict=True)
             states.append([measure.from_entries(entries.get(group, {})) for group in groups])
         else:
             states.append(measure.states([python_values(scalar[slot]) for slot in planned.part_slots[name]]))
-    rows = zip(groups, zip(*states, strict=True), strict=True)
-    return [(key, bucket, of_group) for (key, bucket), of_group in rows]
+    columns = []
+    for column, values in zip(view.key, raw, strict=True):
+        read = key_reader(column)
+        columns.append(values if read is None else [read(value) for value in values])
+    keys: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else ((),) * len(scalar)
+    return list(zip(keys, buckets, zip(*states, strict=True), strict=True))
+
+
+def _groups(planned: PlannedView, table: pa.Table) -> tuple[list[list[Any]], list[Any]]:
+    """The columns of keys and the buckets as they stand in their slots, where NaN is a text that equals itself."""
+    return [python_values(table[slot]) for slot in planned.key_slots], python_values(table["bucket"])
+
+
+def _counted(planned: PlannedView, table: pa.Table) -> dict[int, dict[Any, dict[Any, int]]]:
+    """The categories of measures whose states are maps: by the measure's number and the group's slots."""
+    counted: dict[int, dict[Any, dict[Any, int]]] = {number: {} for number in planned.entries.values()}
+    raw, buckets = _groups(planned, table)
+    columns = (table[name].to_pylist() for name in ("entry", "entry_text", "entry_number", "weight"))
+    for group, number, text, value, weight in zip(zip(*raw, buckets, strict=True), *columns, strict=True):
+        if number:
+            counted[number].setdefault(group, {})[value if text is None else text] = weight
+    return counted

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
 import threading
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
@@ -18,14 +18,16 @@ from pyarrow import flight
 from serving_layer.flight.messages import pack, unpack
 from serving_layer.lock.gate import Lock
 from serving_layer.lock.roles import EVERYTHING, READ, Forbidden, Role
-from serving_layer.lock.scope import sql_scope
+from serving_layer.lock.scope import allowed_view, sql_scope
 from serving_layer.reader import Reader
 from serving_layer.sql.errors import MOST_ROWS, SqlTimeout
 from serving_layer.sql.process import SECONDS, SqlProcess
 from tideline import __version__
 from tideline.errors import EXIT_USAGE, TidelineError
 
-KEPT, KEPT_FOR = 32, 60.0  # answers that wait to be fetched, and seconds for which they do
+KEPT, KEPT_FOR = 8, 60.0  # answers of one caller that wait to be fetched, and seconds for which they do
+STATEMENTS, MOST_TEXT = 100, 1 << 20  # prepared statements of one caller, and letters of one
+_MOST_PATTERN = 1_000
 _AUTHORIZATION = "authorization"
 _ABOUT = {0: "Tideline", 1: __version__, 2: pa.__version__}
 _INFO = {**_ABOUT, **dict.fromkeys((3, 4), True), **dict.fromkeys((5, 500, 501, 502), False)}
@@ -127,7 +129,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         super().__init__(location, _Handshake(), tls_certificates=certificates, middleware=callers)
         self._reader, self._process, self._lock = reader, process, lock
         self._answers: OrderedDict[bytes, tuple[float, str, pa.Table]] = OrderedDict()
-        self._statements: OrderedDict[bytes, str] = OrderedDict()
+        self._statements: OrderedDict[bytes, tuple[str, str]] = OrderedDict()
         self._guard = threading.Lock()
 
     # What pyarrow calls, in threads of its own.
@@ -172,16 +174,20 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         _, message = unpack(action.body.to_pybytes())
         if action.type == "ClosePreparedStatement":
             with self._guard:
-                self._statements.pop(message.prepared_statement_handle, None)
+                owner, _ = self._statements.get(message.prepared_statement_handle, ("", ""))
+                if owner == self._who(context)[1]:
+                    self._statements.pop(message.prepared_statement_handle, None)
             return []
         if action.type != "CreatePreparedStatement":
             raise pa.ArrowNotImplementedError(f"there is no action {action.type[:100]}")
         schema = self._ask(context, message.query, 0).schema
         handle = uuid.uuid4().bytes
+        who = self._who(context)[1]
         with self._guard:
-            self._statements[handle] = message.query
-            while len(self._statements) > 1000:
-                self._statements.popitem(last=False)
+            self._statements[handle] = who, message.query
+            mine = [one for one, (owner, _) in self._statements.items() if owner == who]
+            if len(mine) > STATEMENTS:
+                del self._statements[mine[0]]
         result = {"prepared_statement_handle": handle, "dataset_schema": schema.serialize().to_pybytes()}
         return [pack("ActionCreatePreparedStatementResult", **result)]
 
@@ -189,8 +195,10 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         handle, now = uuid.uuid4().bytes, time.monotonic()
         with self._guard:
             self._answers[handle] = (now, who, table)
-            while len(self._answers) > KEPT or next(iter(self._answers.values()))[0] < now - KEPT_FOR:
-                self._answers.popitem(last=False)
+            mine = [one for one, (_, owner, _) in self._answers.items() if owner == who]
+            old = [one for one, (at, _, _) in self._answers.items() if at < now - KEPT_FOR]
+            for one in {*mine[:-KEPT], *old}:
+                del self._answers[one]
         return handle
 
     def _table(self, context: Any, name: str, message: Any) -> pa.Table:
@@ -199,8 +207,8 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             return self._ask(context, message.query)
         if name == "CommandPreparedStatementQuery":
             with self._guard:
-                query = self._statements.get(message.prepared_statement_handle)
-            if query is None:
+                owner, query = self._statements.get(message.prepared_statement_handle, ("", None))
+            if query is None or owner != self._who(context)[1]:
                 raise ValueError("this statement was closed")
             return self._ask(context, query)
         self._who(context)[0].check(READ)
@@ -222,6 +230,8 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
 
     def _ask(self, context: Any, sql: str, rows: int | None = None) -> pa.Table:
         """A statement's answer, of which no row is wanted with `rows` 0."""
+        if len(sql) > MOST_TEXT:
+            raise ValueError(f"the statement has more than {MOST_TEXT} letters")
         parts = sql_scope(self._reader, self._who(context)[0])
         asked = f"SELECT * FROM ({sql.strip().rstrip(';')}) LIMIT 0" if rows == 0 else sql
         _, stream = self._process.ask(asked, MOST_ROWS, SECONDS, parts)
@@ -249,7 +259,8 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         return pa.Table.from_pylist(rows, schema=schema)
 
     def _keys(self, context: Any, view: str) -> pa.Table:
-        found = self._reader.describe(view) if view in self._views(context) else {"key": [], "bucket": None}
+        seen = view in self._views(context)
+        found = allowed_view(self._reader, self._who(context)[0], view) if seen else {"key": [], "bucket": None}
         names = [column["name"] for column in found["key"]] + (["bucket"] if found["bucket"] else [])
         place = {"catalog_name": CATALOG, "db_schema_name": SCHEMA, "table_name": view}
         rows = [{**place, "column_name": name, "key_sequence": number} for number, name in enumerate(names, 1)]
@@ -282,9 +293,9 @@ def _is_here(message: Any) -> bool:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """Whether a text is like a pattern of SQL's."""
-    special = {"%": ".*", "_": "."}
-    return re.fullmatch("".join(special.get(one, re.escape(one)) for one in pattern), text, re.DOTALL) is not None
+    """Whether a text is like a pattern of SQL's; no pattern takes long."""
+    special = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+    return len(pattern) <= _MOST_PATTERN and fnmatchcase(text, "".join(special.get(one, one) for one in pattern))
 
 
 def _info(wanted: list[int]) -> pa.Table:

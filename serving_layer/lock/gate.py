@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,8 +17,9 @@ from serving_layer.lock.roles import EVERYTHING, OPERATE, READ, WRITE, Access, R
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.page import FILES
 from serving_layer.responses import error_response
-from tideline.errors import TidelineError, UsageError
+from tideline.errors import Texts, TidelineError, UsageError
 from tideline.runtime.home import Home
+from tideline.runtime.ports import is_loopback
 
 if TYPE_CHECKING:
     from serving_layer.lock.oidc import Oidc
@@ -29,9 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class Lock:
-    """What a home says of who may ask: `access.toml` and `tokens.json`. Raises AccessError, TokensUnreadable."""
+    """What a home says of who may ask: `access.toml` and `tokens.json`; and `origins`, whose pages may.
 
-    def __init__(self, home: Home) -> None:
+    Raises AccessError, TokensUnreadable.
+    """
+
+    def __init__(self, home: Home, origins: Collection[str] = ()) -> None:
+        self.origins = frozenset(origins)
         self.access: Access = load_access(home.path / "access.toml")
         self.tokens = TokenFile(home.path / "tokens.json")
         self.oidc: Oidc | None = None
@@ -40,6 +47,7 @@ class Lock:
 
             self.oidc = Oidc(self.access)
         self.limits = Limits(self.access.limits)
+        self._issuers = CapacityLimiter(4)  # threads that wait for an issuer
         self._was_locked = self.oidc is not None
 
     @property
@@ -61,13 +69,46 @@ class Lock:
             return None if role is None else (role, token.id)
         if self.oidc is None:
             return None
-        known = self.oidc.known(credential) or await run_in_threadpool(self.oidc.find, credential)
+        known = self.oidc.known(credential) or await to_thread.run_sync(
+            self.oidc.find, credential, limiter=self._issuers
+        )
         return None if known is None else (known.role, f"oidc {known.subject}")
 
     async def still(self, request: Request) -> bool:
-        """Whether who asked may still: their credential is neither revoked nor over."""
+        """Whether who asked may still: their credential is neither revoked nor over; without one, nobody needs one."""
         credential = request.scope.get("tideline.credential")
-        return credential is None or await self.find(credential) is not None
+        return self.is_open if credential is None else await self.find(credential) is not None
+
+    def check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raises _Stranger where a browser asks for the page of another site, while nobody has to show who they are.
+
+        A name that leads here says nothing: whoever owns it can let it lead anywhere.
+        """
+        host = origin = ""
+        for name, value in headers:
+            if name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            raise _Stranger("FORBIDDEN_HOST", host=host[:100])
+        if origin and origin.partition("://")[2] != host and origin not in self.origins:
+            raise _Stranger("FORBIDDEN_ORIGIN", origin=origin[:100])
+
+
+class _Stranger(UsageError):
+    """A request that a page of another site may have made."""
+
+    texts: ClassVar[Texts] = {
+        "FORBIDDEN_HOST": (
+            "without tokens the server answers to names of this machine alone, and not to {host}",
+            "ask for localhost or 127.0.0.1, or make a token (tideline token create)",
+        ),
+        "FORBIDDEN_ORIGIN": (
+            "pages of {origin} may not ask",
+            "name it in serve.cors_origins, or ask from the server's own page",
+        ),
+    }
 
 
 class Gate:
@@ -78,7 +119,15 @@ class Gate:
         self._lock = lock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._lock.is_open:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._lock.is_open:
+            try:
+                self._lock.check_page(scope["headers"])
+            except _Stranger as stranger:
+                await error_response(stranger)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
             return
         if scope["path"] in FREE:
@@ -135,6 +184,11 @@ def role_of(request: Request) -> Role:
     """The role of who asks."""
     role: Role = request.scope.get("tideline.role", EVERYTHING)
     return role
+
+
+def who_of(request: Request) -> str:
+    """Who asks, as far as it is known; empty where nobody has to say."""
+    return str(request.scope.get("tideline.who", ""))
 
 
 def is_stranger(request: Request) -> bool:

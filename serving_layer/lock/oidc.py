@@ -21,7 +21,7 @@ _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 """Those with a public key: with none of them can somebody who knows the issuer's keys sign."""
 _TIMEOUT = 5.0
 _FRESH = 300.0  # seconds for which the issuer's keys hold, and what was checked by them
-_COOLDOWN = 10.0  # seconds between two looks for a key that nobody knows: anybody can name one
+_COOLDOWN = 10.0  # seconds between two looks for a key that nobody knows, which anybody can name; and after a failure
 _KEPT = 1_000
 
 
@@ -42,6 +42,7 @@ class Oidc:
         self._config = access.oidc
         self._lock = threading.Lock()
         self._keys: jwt.PyJWKClient | None = None
+        self._again = 0.0
         self._known: OrderedDict[str, Known] = OrderedDict()
 
     def known(self, text: str) -> Known | None:
@@ -52,7 +53,10 @@ class Oidc:
     def find(self, text: str) -> Known | None:
         """Whose a token is; None where it is not valid or names no role. It may ask the issuer."""
         try:
-            key = self._client().get_signing_key_from_jwt(text)
+            jwt.get_unverified_header(text)  # what is no JWT is not worth asking the issuer
+            if time.monotonic() < self._again:
+                return None
+            key = self._key(text)
             claims = jwt.decode(
                 text,
                 key.key,
@@ -61,8 +65,8 @@ class Oidc:
                 issuer=self._config["issuer"],
                 options={"require": ["exp", "iss", "aud"]},
             )
-        except (jwt.PyJWTError, OSError, ValueError):
-            return None
+        except (jwt.PyJWTError, OSError, ValueError, TypeError, LookupError):
+            return None  # TypeError: a key of another kind than the header names
         role = self._role(claims)
         if role is None:
             return None
@@ -82,6 +86,14 @@ class Oidc:
         stand_for = self._config.get("roles", {})
         names = [stand_for.get(one, one) for one in given if isinstance(one, str)]
         return next((self._access.roles[name] for name in names if name in self._access.roles), None)
+
+    def _key(self, text: str) -> jwt.PyJWK:
+        """The key that a token names. Where the issuer does not answer, nobody asks it for a while."""
+        try:
+            return self._client().get_signing_key_from_jwt(text)
+        except (jwt.PyJWKClientConnectionError, OSError):
+            self._again = time.monotonic() + _COOLDOWN
+            raise
 
     def _client(self) -> jwt.PyJWKClient:
         with self._lock:

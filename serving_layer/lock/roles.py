@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from serving_layer.query import NULL_TEXT, Query, is_several, names, similar
+from serving_layer.plan import key_value
+from serving_layer.query import Query, is_several, names, similar
 from tideline.answers import Answer
 from tideline.definition import ViewDefinition
 from tideline.errors import Texts, UsageError
+from tideline.expressions import names_used
+from tideline.types import Column
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -60,6 +63,11 @@ class Role:
         """Whether it sees every row and column of the views that it may read."""
         return not self.rows and not self.masked
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether it is kept to no views, rows, columns or sources."""
+        return self.is_whole and self.views is None and self.sources is None
+
     def check(self, action: str) -> None:
         """Raises Forbidden where it may not do so."""
         if action not in self.actions:
@@ -74,7 +82,7 @@ class Role:
     def check_records(self) -> None:
         """Raises Forbidden where it may not see the log's records as they came: who sees a part of it sees none."""
         self.check(OPERATE)
-        if not self.is_whole or self.views is not None or self.sources is not None:
+        if not self.is_unbounded:
             raise Forbidden("FORBIDDEN_RECORDS", role=self.name)
 
     def may_read(self, view: str) -> bool:
@@ -88,11 +96,15 @@ class Role:
             raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=view, known=sorted(self.views or ()))
 
     def hides(self, view: ViewDefinition) -> frozenset[str]:
-        """The columns of a view that it does not see, answers that are made of them among these."""
-        every = {column.name for column in view.key} | set(view.measures) | set(view.answers)
-        hidden = {name for name in every if name in self.masked or f"{view.name}.{name}" in self.masked}
-        made = {name for name, text in view.answers.items() if Answer(text, view.shown).names & hidden}
-        return frozenset(hidden | made)
+        """The columns of a view that it does not see: those that are masked, and what is made of them or of columns of
+        the events that are called so."""
+        place = self.masked, view.name, view.fingerprint, tuple(view.answers.items())
+        found = _HIDDEN.get(place)
+        if found is None:
+            if len(_HIDDEN) >= _MOST_HIDDEN:
+                _HIDDEN.clear()
+            found = _HIDDEN[place] = _hidden(view, {name.removeprefix(f"{view.name}.") for name in self.masked})
+        return found
 
     def restrict(self, query: Query, view: ViewDefinition) -> Query:
         """The query for what it may see. Raises Forbidden where it asks for more."""
@@ -105,12 +117,16 @@ class Role:
                 raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=view.name, known=sorted(self.views or ()))
         hidden = self.hides(view)
         self._check_named(query, view.name, hidden)
-        filtered = {**query.key, **{name: _both(query.key.get(name), allowed) for name, allowed in self.rows.items()}}
-        found = replace(query, key=filtered)
+        columns = {column.name: column for column in view.key}
+        mine = {
+            name: _both(columns[name], query.key[name], allowed) if name in query.key else allowed
+            for name, allowed in self.rows.items()
+        }
+        found = replace(query, key={**query.key, **mine})
         if hidden & set(key) and query.group_by is None:
-            found = replace(found, group_by=[name for name in key if name not in hidden])
+            found = replace(found, group_by=tuple(name for name in key if name not in hidden))
         if hidden and query.measures is None:
-            found = replace(found, measures=[name for name in (*view.shown, *view.answers) if name not in hidden])
+            found = replace(found, measures=tuple(name for name in (*view.shown, *view.answers) if name not in hidden))
         return found
 
     def _check_named(self, query: Query, view: str, hidden: Iterable[str]) -> None:
@@ -124,14 +140,35 @@ class Role:
 
 
 EVERYTHING = Role("everybody")
+_HIDDEN: dict[Hashable, frozenset[str]] = {}
+_MOST_HIDDEN = 1_000
 
 
-def _both(asked: Any, allowed: tuple[str, ...]) -> list[str]:
-    """The values that are asked for and allowed; as text, by which keys are compared when they are read."""
-    if asked is None:
-        return list(allowed)
-    wanted = {NULL_TEXT if one is None else str(one) for one in (asked if is_several(asked) else [asked])}
-    return [value for value in allowed if value in wanted]
+def _hidden(view: ViewDefinition, masked: set[str]) -> frozenset[str]:
+    """The columns of a view that are called so, or made of what is."""
+    for name, sql in view.columns.items():
+        if _uses([sql], masked):
+            masked.add(name)
+    hidden = {column.name for column in view.key if column.name in masked}
+    for name, measure in view.measures.items():
+        if name in masked or _uses(list(measure.row_expressions().values()), masked):
+            hidden.add(name)
+    for name, text in view.answers.items():
+        if name in masked or Answer(text, view.shown).names & hidden:
+            hidden.add(name)
+    return frozenset(hidden)
+
+
+def _uses(sqls: Sequence[str], names: Iterable[str]) -> bool:
+    """Whether one of these names stands in one of the expressions; letters beyond ASCII are looked for anywhere."""
+    text = "\n".join(sqls).casefold()
+    return bool(names_used(sqls, names)) or any(not name.isascii() and name.casefold() in text for name in names)
+
+
+def _both(column: Column, asked: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """The allowed values of a key column, of those that are asked for. Raises UsageError where one is no such value."""
+    wanted = {repr(key_value(column, one)) for one in (asked if is_several(asked) else [asked])}
+    return tuple(value for value in allowed if repr(key_value(column, value)) in wanted)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,17 @@ from typing import Any
 
 from serving_layer.lock.roles import EVERYTHING, READ, Role
 from serving_layer.query import Query
-from serving_layer.reader import Reader
+from serving_layer.reader import Narrow, Reader
 from tideline.errors import UsageError
 
 
-def allowed(reader: Reader, role: Role, query: Query) -> Query:
-    """The query for what a role may see. Raises Forbidden, and what finding the view raises."""
+def narrowing(role: Role, *queries: Query) -> Narrow | None:
+    """What cuts queries down to what a role may see; None where that is all. Raises Forbidden FORBIDDEN_VIEW."""
     if role is EVERYTHING:
-        return query
-    role.check_view(query.view)
-    return query if role.is_whole else role.restrict(query, reader.definition(query.view))
+        return None
+    for query in queries:
+        role.check_view(query.view)
+    return None if role.is_whole else role.restrict
 
 
 def allowed_view(reader: Reader, role: Role, view: str) -> dict[str, Any]:
@@ -54,7 +55,9 @@ def sql_scope(reader: Reader, role: Role) -> dict[str, Any] | None:
             found[name] = None
         elif _is_seen(reader, role, name):
             query = role.restrict(Query(name), reader.definition(name))
-            fields = {"view": name, "key": query.key, "group_by": query.group_by, "measures": query.measures}
+            group = None if query.group_by is None else list(query.group_by)
+            measures = None if query.measures is None else list(query.measures)
+            fields = {"view": name, "key": query.key, "group_by": group, "measures": measures}
             found[name] = {field: value for field, value in fields.items() if value is not None}
     return found
 

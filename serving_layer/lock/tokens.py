@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
@@ -9,7 +10,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -70,17 +72,19 @@ class TokenFile:
         id, secret = secrets.token_hex(_ID_BYTES), secrets.token_urlsafe(_SECRET_BYTES)
         now = time.time()
         token = Token(id, name, role, _digest(secret), now, None if seconds is None else now + seconds)
-        self._write({**self.all(), id: token})
+        with self._alone():
+            self._write({**self.all(), id: token})
         return f"{PREFIX}{id}_{secret}", token
 
     def revoke(self, given: str) -> Token:
         """Ends the token with this id or name. Raises TokenError."""
-        tokens = self.all()
-        found = [token for token in tokens.values() if given in (token.id, token.name)]
-        if len(found) != 1:
-            known = [token.id for token in tokens.values()]
-            raise TokenError("UNKNOWN_TOKEN", token=given, known=known)
-        self._write({id: token for id, token in tokens.items() if token is not found[0]})
+        with self._alone():
+            tokens = self.all()
+            found = [token for token in tokens.values() if given in (token.id, token.name)]
+            if len(found) != 1:
+                known = [token.id for token in tokens.values()]
+                raise TokenError("UNKNOWN_TOKEN", token=given, known=known)
+            self._write({id: token for id, token in tokens.items() if token is not found[0]})
         return found[0]
 
     def all(self) -> dict[str, Token]:
@@ -122,6 +126,13 @@ class TokenFile:
                 self._stamp = stamp
             self._looked = now
             return self._tokens
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process changes the file meanwhile: a token that it revokes would be there again."""
+        with open(self._path.with_suffix(".lock"), "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _write(self, tokens: Mapping[str, Token]) -> None:
         scratch = self._path.with_suffix(f".{os.getpid()}.tmp")

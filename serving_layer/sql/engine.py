@@ -67,7 +67,7 @@ class SqlEngine:
             for name, table in tables.items():
                 _define(database, name, table)
             define_functions(database, {name: m for table in tables.values() for name, m in table.measures.items()})
-            database.execute("SET lock_configuration = true")
+            database.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
             with _bounded(database, seconds) as late, _refused(known, late, seconds):
                 table = _answer(database, _statement(sql), rows)
         return Answer(table, {name: table.proof for name, table in tables.items()})

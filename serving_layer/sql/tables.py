@@ -57,7 +57,8 @@ class TableCache:
             return with_states(found, groups, plan) if states else found
 
         version = ledger.version
-        name = fingerprint, version.views.get(fingerprint), version.floors.get(fingerprint), states
+        shown = tuple(plan.view.answers.items())
+        name = fingerprint, shown, version.views.get(fingerprint), version.floors.get(fingerprint), states
         settled = self._kept.pop(name, None)
         if settled is None:
             settled = answers(merged.settled(snapshot))

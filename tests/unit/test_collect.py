@@ -9,7 +9,12 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from tideline.collect import python_values
+from tideline.collect import collect, python_values
+from tideline.definition import ViewDefinition
+from tideline.fold_plan import FoldPlan
+from tideline.measures import CountBy
+from tideline.source import Source
+from tideline.types import STRING, parse_schema
 
 COLUMNS = [
     pa.array([1, 2, 3]),
@@ -44,6 +49,29 @@ def test_values_are_those_of_to_pylist(column: pa.Array) -> None:
     found, expected = python_values(chunks), chunks.to_pylist()
     assert repr(found) == repr(expected)
     assert [type(value) for value in found] == [type(value) for value in expected]
+
+
+def test_categories_of_a_key_that_is_no_number_are_kept() -> None:
+    source = Source("s", schema="x double, kind string, at timestamp", event_time="at").resolve()
+    made = ViewDefinition(
+        "v",
+        "s",
+        "a" * 16,
+        parse_schema("x double"),
+        None,
+        None,
+        {"kinds": CountBy("kind").resolve(STRING)},
+        {},
+        {},
+        None,
+    )
+    plan = FoldPlan(source, [made])
+    (planned,) = plan.planned
+    columns = {planned.key_slots[0]: ["NaN", "NaN", "1.5"], "bucket": [None] * 3, "entry": [0, 1, 0]}
+    entries = {"entry_text": [None, "cup", None], "entry_number": [None] * 3, "weight": [0, 3, 0]}
+    (row, other) = collect(plan, {planned.index: pa.table({**columns, **entries})}).rows[made.fingerprint]
+    assert (math.isnan(row[0][0]), list(row[2])) == (True, [{"cup": 3}])
+    assert (other[0], list(other[2])) == ((1.5,), [{}])
 
 
 def test_text_that_is_not_utf8_is_a_fault_of_the_value() -> None:

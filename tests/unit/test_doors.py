@@ -22,7 +22,7 @@ import jwt
 import pytest
 from certificates import make_certificate
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from serving import condition, running
 from serving_case import installed
 
@@ -40,6 +40,7 @@ from tideline.stores.lmdb import LmdbStore
 
 PANELS = "https://panels.example.com"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+CURVE = ec.generate_private_key(ec.SECP256R1())
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -61,10 +62,14 @@ def issuer(asked: list[str]) -> Iterator[str]:
         def do_GET(self) -> None:
             asked.append(self.path)
             numbers = KEY.public_key().public_numbers()
-            keys = [{"kty": "RSA", "kid": "k1", "use": "sig", "n": _number(numbers.n), "e": _number(numbers.e)}]
+            curve = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(CURVE.public_key()))
+            keys = [
+                {"kty": "RSA", "kid": "k1", "use": "sig", "n": _number(numbers.n), "e": _number(numbers.e)},
+                {**curve, "kid": "e1", "use": "sig"},
+            ]
             here = f"http://127.0.0.1:{self.server.server_address[1]}"
             body = {"keys": keys} if self.path == "/jwks" else {"jwks_uri": f"{here}/jwks"}
-            self.send_response(200)
+            self.send_response(503 if self.path.startswith("/broken") else 200)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
@@ -149,6 +154,22 @@ def test_an_issuers_subject_has_one_limit_and_strangers_do_not_make_us_ask_it(
     assert asked.count("/jwks") <= 3
 
 
+@pytest.mark.parametrize("kid", ["e1", "no text\n"])
+def test_a_key_of_another_kind_opens_nothing(tmp_path: Path, issuer: str, kid: str) -> None:
+    access = Access({"reader": BUILT_IN["reader"]}, {"issuer": issuer, "audience": "tideline"}, {})
+    assert Oidc(access).find(jwt.encode(claims(issuer, roles=["reader"]), KEY, "RS256", {"kid": kid})) is None
+
+
+def test_an_issuer_that_does_not_answer_is_left_alone_for_a_while(issuer: str, asked: list[str]) -> None:
+    access = Access({"reader": BUILT_IN["reader"]}, {"issuer": f"{issuer}/broken", "audience": "tideline"}, {})
+    oidc = Oidc(access)
+    token = jwt.encode(claims(issuer, roles=["reader"]), KEY, "RS256", {"kid": "k1"})
+    assert [oidc.find("no token") for _ in range(3)] == [None] * 3
+    assert asked == []
+    assert [oidc.find(token) for _ in range(3)] == [None] * 3
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     ("issuer", "jwks"),
     [("http://localhost.example.com", ""), ("http://10.0.0.1", ""), ("https://a.example.com", "http://b.example.com")],
@@ -172,6 +193,31 @@ def test_threads_that_share_a_limit_have_no_more_of_it(monkeypatch: pytest.Monke
         assert sum(not wait for wait in pool.map(limits.ask, ["ann"] * 2_000)) == 100
 
 
+def test_without_tokens_no_page_of_another_site_asks_through_a_browser(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store:
+        installed(store, 30)
+        with Reader(tmp_path) as reader, running(create_app(reader, Lock(Home(tmp_path), [PANELS]))) as url:
+            port = url.rpartition(":")[2]
+            for headers, expected in (
+                ({"Host": f"evil.example:{port}"}, "FORBIDDEN_HOST"),
+                ({"Host": ""}, "FORBIDDEN_HOST"),
+                ({"Host": "localhost.evil.example"}, "FORBIDDEN_HOST"),
+                ({"Origin": "https://evil.example"}, "FORBIDDEN_ORIGIN"),
+                ({"Origin": "null"}, "FORBIDDEN_ORIGIN"),
+            ):
+                for method, path in (("GET", "/v1/views/totals/rows"), ("POST", "/v1/verify"), ("GET", "/")):
+                    assert condition(httpx.request(method, url + path, headers=headers)) == (403, expected)
+                sent = httpx.post(f"{url}/v1/sources/sales/events", headers=headers, content=b"{}")
+                assert condition(sent) == (403, expected)
+            for headers in (
+                {"Host": f"localhost:{port}"},
+                {"Origin": url},
+                {"Origin": PANELS},
+                {"Host": f"[::1]:{port}"},
+            ):
+                assert httpx.get(f"{url}/v1/views", headers=headers).status_code == 200
+
+
 def test_it_is_served_over_tls(tmp_path: Path) -> None:
     with LmdbStore.open(tmp_path / "home", create=True) as store:
         installed(store, 30)
@@ -192,9 +238,9 @@ def test_it_is_served_over_tls(tmp_path: Path) -> None:
         url = str((home.read_status("serve") or {})["url"])
         assert url.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=str(pem))
-        for origin, told in ((PANELS, PANELS), ("https://elsewhere.example", None)):
+        for origin, status, told in ((PANELS, 200, PANELS), ("https://elsewhere.example", 403, None)):
             answer = httpx.get(f"{url}/v1/views/totals/rows", verify=trusted, headers={"Origin": origin})
-            assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, told)
+            assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (status, told)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{url}/healthz")
     finally:

@@ -21,6 +21,7 @@ from pyarrow import flight
 from serving_case import installed
 
 from serving_layer.flight.messages import pack, unpack
+from serving_layer.flight.server import MOST_TEXT, _like
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.query import Query
 from serving_layer.reader import Reader
@@ -148,6 +149,22 @@ def test_what_is_no_message_is_refused(served: tuple[str, Reader], body: bytes) 
         client.do_put(flight.FlightDescriptor.for_command(body), pa.schema([]))[0].close()
 
 
+def test_no_pattern_takes_long() -> None:
+    assert _like("%", "main")
+    assert _like("m_i%", "main")
+    assert not _like("M%", "main")
+    assert not _like("[m]%", "main")
+    assert not _like("%" * 1_000 + "!", "main")
+    assert not _like("%_" * 500 + "!", "m" * 200)
+
+
+def test_statements_have_an_end(served: tuple[str, Reader]) -> None:
+    client = flight.FlightClient(served[0])
+    command = pack("CommandStatementQuery", query="SELECT 1" + " " * MOST_TEXT)
+    with pytest.raises(pa.ArrowInvalid, match="letters"):
+        client.get_flight_info(flight.FlightDescriptor.for_command(command))
+
+
 def test_the_lock_holds_here_too(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     with LmdbStore.open(folder, create=True) as store:
@@ -182,6 +199,15 @@ def test_the_lock_holds_here_too(home: Path, tmp_path: Path) -> None:
         found = client.get_flight_info(flight.FlightDescriptor.for_command(command), mine)
         with pytest.raises(pa.ArrowInvalid):
             client.do_get(found.endpoints[0].ticket, theirs).read_all()
+        request = pack("ActionCreatePreparedStatementRequest", query="SELECT lines FROM everything")
+        (made,) = list(client.do_action(flight.Action("CreatePreparedStatement", request), mine))
+        handle = {"prepared_statement_handle": unpack(made.body.to_pybytes())[1].prepared_statement_handle}
+        prepared = flight.FlightDescriptor.for_command(pack("CommandPreparedStatementQuery", **handle))
+        with pytest.raises(pa.ArrowInvalid, match="closed"):
+            client.get_flight_info(prepared, theirs)
+        assert client.get_flight_info(prepared, mine).total_records == 1
+        keys = flight.FlightDescriptor.for_command(pack("CommandGetPrimaryKeys", table="totals"))
+        assert client.get_flight_info(keys, theirs).total_records == 1
 
 
 def test_it_is_asked_over_tls(home: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from serving_case import Event, Installation, make_events
 import serving_layer.live
 from serving_layer.app import create_app
 from serving_layer.reader import Reader
+from tideline.cut import Cut
 from tideline.stores.lmdb import LmdbStore
 
 PATIENCE = 30.0
@@ -156,6 +158,41 @@ def test_a_top_list_says_who_left_and_in_which_order_the_others_are(site: Site) 
         reader.reach(answer["proof"]["cut"])
     assert reader.order is not None
     assert [reader.rows[name] for name in reader.order] == answer["rows"]
+
+
+def test_another_order_is_sent_though_no_row_has_changed(site: Site) -> None:
+    params = {"order": "-revenue", "measures": "largest"}
+    with followed(site, "totals", **params) as reader:
+        reader.next()
+        before = answered(site, "totals", **params)["rows"]
+        last = before[-1]["country"]
+        least = min(one.amount for one in site.made.events if one.country == last)
+        for number in range(40):
+            site.made.commit([Event(0, 10_000 + number, site.made.events[0].at, last, "cup", 1, max(least, 80_000))])
+        rows = answered(site, "totals", **params)["rows"]
+        assert [row["country"] for row in rows] != [row["country"] for row in before]
+        while reader.order is None or [reader.rows[name] for name in reader.order] != rows:
+            reader.next()
+
+
+def test_changed_answers_are_sent_though_no_event_came(site: Site) -> None:
+    with followed(site, "totals", measures="double") as reader:
+        reader.next()
+        etag = httpx.get(f"{site.url}/v1/views/totals/rows?measures=double").headers["etag"]
+        totals = next(one for one in site.made.views if one.name == "totals")
+        changed = replace(totals, answers={**totals.answers, "double": "revenue * 3"})
+        with site.made.store.write() as txn:
+            definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
+            origin = Cut({"sales": {0: 0, 1: 0}})
+            ledger = txn.ledger.apply(txn.ledger.sources, definitions, txn.ledger.wanted, {"sales": "topic-1"}, origin)
+            txn.put_ledger(ledger)
+        assert reader.next() == "change"
+        again = httpx.get(f"{site.url}/v1/views/totals/rows?measures=double", headers={"If-None-Match": etag})
+        assert again.status_code == 200
+        assert sorted(map(str, reader.rows.values())) == sorted(map(str, again.json()["rows"]))
+    with followed(site, "totals", measures="double") as other:
+        other.next()
+        assert sorted(map(str, other.rows.values())) == sorted(map(str, again.json()["rows"]))
 
 
 def test_only_what_changed_is_sent(site: Site) -> None:

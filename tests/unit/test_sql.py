@@ -6,10 +6,12 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from serving import running
 from serving_case import HOUR, REVENUE, START, Event, Installation, installed, make_events, view
@@ -21,6 +23,7 @@ from serving_layer.sql.engine import SqlEngine
 from serving_layer.sql.errors import SqlError, SqlTimeout
 from serving_layer.sql.process import SqlProcess
 from tideline.cli.main import main
+from tideline.cut import Cut
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
@@ -253,6 +256,34 @@ def test_states_are_merged_in_sql_as_in_a_query(reader: Reader, engine: SqlEngin
         assert median == pytest.approx(row["spread"]["p50"])
         assert json.loads(products) == row["products"]
         assert json.loads(last) == row["last"]
+
+
+def test_changed_answers_hold_for_every_row(tmp_path: Path) -> None:
+    with LmdbStore.open(tmp_path, create=True) as store, Reader(tmp_path) as reader:
+        made, engine = installed(store, 90), SqlEngine(reader)
+        assert _rows(engine.run("SELECT sum(double) = 2 * sum(revenue) FROM totals").table) == [[True]]
+        totals = next(one for one in made.views if one.name == "totals")
+        changed = replace(totals, answers={**totals.answers, "double": "revenue * 3"})
+        with store.write() as txn:
+            definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
+            origin = Cut({"sales": {0: 0, 1: 0}})
+            ledger = txn.ledger.apply(txn.ledger.sources, definitions, txn.ledger.wanted, {"sales": "topic-1"}, origin)
+            txn.put_ledger(ledger)
+        assert _rows(engine.run("SELECT sum(double) = 3 * sum(revenue) FROM totals").table) == [[True]]
+
+
+def test_times_are_of_utc_wherever_the_server_is(home: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    process = SqlProcess(Home(home))
+    try:
+        _, stream = process.ask(
+            "SELECT sum(lines) AS n FROM hourly WHERE bucket >= '2011-12-02' AND bucket < '2011-12-03'"
+        )
+        (found,) = pa.ipc.open_stream(stream).read_all().to_pylist()
+    finally:
+        process.close()
+    (asked,) = reader.view("hourly").get(start="2011-12-02", end="2011-12-03", window="1d", measures="lines").rows
+    assert int(found["n"]) == asked["lines"]
 
 
 def test_a_view_with_a_dash_in_its_name_is_a_table(tmp_path: Path) -> None:

@@ -53,6 +53,42 @@ def test_what_is_not_unique_is_no_id_and_what_is_missing_somewhere_no_time(tmp_p
     assert "_timestamp" in catalog_text(found, "orders")
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ({"a": 1}, None),
+        ([1, 2], None),
+        (2**63, None),
+        (2**62, "bigint"),
+        ("12-25-2010", "string"),
+        ("2010-12-25", "date"),
+        ("2010-12-25T08:26:00+0100", "string"),
+        ("2010-12-25T08:26:00+01:00", "timestamp"),
+        (True, "boolean"),
+    ],
+)
+def test_no_event_of_a_sample_of_json_is_a_dead_letter_for_its_types(tmp_path: Path, value: object, kind: str) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_text("".join(json.dumps({"n": n, "value": value}) + "\n" for n in range(9)), "utf-8")
+    assert infer(file).columns.get("value") == kind
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind"),
+    [
+        ("True", "string"),
+        ("true", "boolean"),
+        ("25/12/2010", "string"),
+        ("2010-12-25 8:26", "string"),
+        ("2010-12-25 08:26", "timestamp"),
+    ],
+)
+def test_no_event_of_a_sample_of_csv_is_a_dead_letter_for_its_types(tmp_path: Path, cell: str, kind: str) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("n,value\n" + "".join(f"{n},{cell}\n" for n in range(9)), "utf-8")
+    assert infer(file).columns["value"] == kind
+
+
 @pytest.mark.parametrize("hours, bucket", [(3, "minutes(1)"), (24 * 5, "hours(1)"), (24 * 90, "days(1)")])
 def test_the_bucket_goes_with_the_time_that_the_events_span(tmp_path: Path, hours: int, bucket: str) -> None:
     file = tmp_path / "events.csv"

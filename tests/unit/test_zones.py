@@ -138,6 +138,24 @@ def test_buckets_that_do_not_end_at_midnight_are_refused(installation: tuple[Rea
     assert sliding.value.condition == "BAD_WINDOW"
 
 
+@pytest.mark.parametrize("window", ["36h", "25h", "60h"])
+def test_windows_of_days_and_hours_are_refused(installation: tuple[Reader, Installation], window: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        installation[0].view("revenue").get(window=window, zone="Europe/Berlin")
+    assert refused.value.condition == "BAD_WINDOW"
+    assert installation[0].view("revenue").get(window=window).rows
+
+
+def test_a_window_that_begins_on_a_day_that_was_left_out_has_the_next() -> None:
+    zone = Zone("Pacific/Apia")
+    left_out = (dt.date(2011, 12, 30) - dt.date(1970, 1, 1)).days
+    for days in (2, 3):
+        first = left_out // days * days
+        windows = Windows(days * DAY, days * DAY, zone=zone)
+        for hour in range((first - days) * 24, (first + 2 * days) * 24):
+            assert len(windows.of(hour * HOUR)) == 1, (days, hour)
+
+
 def test_sliding_windows_of_days(installation: tuple[Reader, Installation]) -> None:
     reader, made = installation
     rows = reader.view("revenue").get(window="2d", slide="1d", zone="Europe/Berlin", group_by=[]).rows

@@ -57,6 +57,8 @@ def params_of(fields: Mapping[str, Any], key: Mapping[str, Any]) -> list[tuple[s
     found = [(spelled.get(name, name), _option(value)) for name, value in fields.items() if value is not None]
     for name, value in key.items():
         several = value if isinstance(value, (list, tuple)) else [value]
+        if not several:
+            raise UsageError("NO_VALUES", f"the key {name} may have no value", "leave it out for any value", key=name)
         found += [(f"key.{name}", _key_text(one)) for one in several]
     return found
 

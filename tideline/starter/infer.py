@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tideline.errors import UsageError
+from tideline.types import Column, parse_type
 
 _TYPES = {
     "BIGINT": "bigint",
@@ -19,6 +21,7 @@ _TYPES = {
     "TIMESTAMP WITH TIME ZONE": "timestamp",
 }
 _ROWS = 20_000  # of a file that are looked at
+_DECODED = 5_000  # of these that are decoded
 _FEW = 60  # so many different values still make a column to group by
 _ID = re.compile(r"(.*_)?(id|uuid|guid|key|no|nbr|number|code)|.*[a-z](Id|ID|Uuid|UUID|No|Nbr|Number|Code)")
 ROW_ID = "row_id"
@@ -43,7 +46,8 @@ class Inferred:
 def infer(file: Path) -> Inferred:
     """The columns of the first 20,000 rows of a CSV or JSON-lines file (.gz too). Raises UsageError.
 
-    CSV cells without a plain number stay text, as `tideline produce` sends them; times are recognised where ISO 8601.
+    CSV cells without a plain number stay text, as `tideline produce` sends them; times are recognised where the decoder
+    takes them (docs/decoding.md). Types are such that none of the first 5,000 rows is a dead letter for them.
     """
     import duckdb
 
@@ -57,7 +61,8 @@ def infer(file: Path) -> Inferred:
             path = "'" + str(file).replace("'", "''") + "'"
             connection.execute(f"create view sample as select * from {reader}({path}{options}) limit {_ROWS}")
             described = connection.execute("describe sample").fetchall()
-            columns = {str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if _is_name(name)}
+            guessed = {str(name): _TYPES.get(str(kind), "string") for name, kind, *_ in described if _is_name(name)}
+            columns = _accepted(file, guessed)
             counted = ", ".join(f'count(distinct "{name}"), count("{name}")' for name in columns)
             counts = connection.execute(f"select count(*), {counted} from sample").fetchone() or ()
             times = [name for name, kind in columns.items() if kind == "timestamp"]
@@ -90,6 +95,35 @@ def infer(file: Path) -> Inferred:
     numbers.sort(key=lambda name: -different[name])
     bucket = "days(1)" if hours > 24 * 60 else "hours(1)" if hours > 48 else "minutes(1)"
     return Inferred(columns, ids[0] if ids else None, time, keys[0] if keys else None, tuple(numbers[:3]), bucket)
+
+
+def _accepted(file: Path, guessed: dict[str, str]) -> dict[str, str]:
+    """The columns with types that take what `tideline produce` makes of the file's values: the guessed ones, else text.
+
+    A column whose values are no text either, such as objects, is left out: events would be dead letters for it.
+    """
+    refused = _refused(file, guessed)
+    columns = {name: "string" if name in refused else kind for name, kind in guessed.items()}
+    no_text = _refused(file, {name: columns[name] for name in refused}) if refused else set()
+    return {name: kind for name, kind in columns.items() if name not in no_text}
+
+
+def _refused(file: Path, types: dict[str, str]) -> set[str]:
+    """The columns of which the decoder refuses a value."""
+    from tideline.decode_record import Dead, convert, parse_record
+    from tideline.eventfiles import EventFile
+
+    columns = [Column(name, parse_type(kind)) for name, kind in types.items()]
+    refused: set[str] = set()
+    for event in EventFile(file, columns, limit=_DECODED):
+        with contextlib.suppress(Dead):  # such a line is no event, whatever its columns are
+            fields = parse_record(event.value)
+            for column in columns:
+                try:
+                    convert(column, fields.get(column.name))
+                except Dead:
+                    refused.add(column.name)
+    return refused
 
 
 def catalog_text(found: Inferred, source: str, topic: str | None = None, numbered: bool = False) -> str:
