@@ -43,6 +43,8 @@ class Asker:
         self.refused = 0
         self.slowest = 0.0
         self.wrong: list[str] = []
+        self.heard: Callable[[Mapping[str, Any]], None] = lambda answer: None
+        """Gets each answer."""
         self._told = 0
 
     @property
@@ -78,6 +80,8 @@ class Asker:
             self.answers += 1
             self.slowest = max(self.slowest, time.monotonic() - began)
             try:
-                self.wrong += faults(json.loads(body))
+                answer = json.loads(body)
+                self.wrong += faults(answer)
+                self.heard(answer)
             except Exception as error:  # noqa: BLE001 - whatever it is, that is no answer
                 self.wrong.append(f"{error!r} in {body.decode(errors='replace')}")

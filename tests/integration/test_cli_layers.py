@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import psutil
@@ -23,9 +27,12 @@ import tideline
 from serving_layer.metrics import METRICS
 from tideline.cut import Cut
 from tideline.runtime.groups import GroupClient
+from tideline.runtime.ports import free_port
 from tideline.simulate import shop_catalog
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = shutil.which("prometheus")
 BOUND = 300.0  # seconds for a layer to start and catch up on a busy machine
 FIELDS = {
     *("ready", "kafka", "api", "committed", "archived", "published", "lag_events", "generations"),
@@ -140,6 +147,55 @@ def test_prometheus_and_lag_tools_see_the_same(shop: Up, sent: list[Any]) -> Non
     with tideline.open(shop.home) as reader, GroupClient(status["kafka"]["bootstrap"]) as client:
         group = f"tideline-{reader.ledger().installation[:8]}"
         wait_for(lambda: client.committed(group) == reader.ledger().committed, "the group is at the cut", 30)
+
+
+@pytest.mark.skipif(PROMETHEUS is None, reason="there is no Prometheus (apt-get install prometheus)")
+def test_a_prometheus_scrapes_it_and_knows_what_rules_and_panels_ask_for(
+    shop: Up, sent: list[Any], tmp_path: Path
+) -> None:
+    status = wait_for(lambda: caught_up(shop) and shop.status(), "nothing moves", BOUND)
+    port = free_port()
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(ROOT / "conf" / "alerts.yml")],
+        "scrape_configs": [{"job_name": "tideline", "static_configs": [{"targets": [urlsplit(status["api"]).netloc]}]}],
+    }
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))  # which is YAML too
+    words = (f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}")
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(
+            [str(PROMETHEUS), *words, f"--web.listen-address=127.0.0.1:{port}"], stdout=said, stderr=said
+        )
+
+    def ask(path: str, **params: str) -> Any:
+        with urlopen(f"http://127.0.0.1:{port}/api/v1/{path}?{urlencode(params)}", timeout=10) as answer:
+            found = json.load(answer)
+        assert found["status"] == "success"
+        return found["data"]
+
+    def value(query: str) -> float | None:
+        with contextlib.suppress(URLError):
+            for row in ask("query", query=query)["result"]:
+                return float(row["value"][1])
+        return None
+
+    try:
+        wait_for(lambda: value("sum(tideline_events_total)") == len(sent), "it has scraped", 60)
+        assert value('up{job="tideline"}') == 1
+        panels = json.loads((ROOT / "conf" / "grafana-dashboard.json").read_text("utf-8"))["panels"]
+        for target in (target for panel in panels for target in panel["targets"]):
+            ask("query", query=target["expr"])
+        rules = wait_for(lambda: all_evaluated(ask("rules")), "the rules are evaluated", 60)
+        assert {rule["health"] for rule in rules} == {"ok"}
+        assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def all_evaluated(data: Any) -> list[Any]:
+    rules = [rule for group in data["groups"] for rule in group["rules"]]
+    return rules if all(rule["health"] != "unknown" for rule in rules) else []
 
 
 def test_a_speed_layer_that_is_killed_in_mid_stream_changes_no_answer(

@@ -3,75 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import pytest
+from browser import PATIENCE, SERIES, Browser, browsing, needs_chromium
 from command import Up, argv, up
 from installed import wait_for
 
 from tideline.simulate import shop_catalog
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium (apt-get install chromium)"),
+    needs_chromium,
 ]
 ROOT = Path(__file__).parents[2]
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.csv.gz"
 PARTS = ("views", "pipeline", "hand-offs", "dead-letters", "verify")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-PATIENCE = 120_000  # milliseconds on a busy machine
-SERIES = """(view) => {
-    const place = document.querySelector(`[data-view="${view}"] .chart`), chart = echarts.getInstanceByDom(place);
-    const option = chart && chart.getOption();
-    return option && { series: option.series.map((one) => ({ name: one.name, type: one.type, data: one.data })),
-                       labels: [...option.xAxis, ...option.yAxis].find((axis) => axis.type === "category").data };
-}"""
-
-
-class Browser:
-    """The page, all that it complained of, and where pictures go."""
-
-    def __init__(self, page: Page, url: str, pictures: Path) -> None:
-        self.page = page
-        self.url = url
-        self.pictures = pictures
-        self.complaints: list[str] = []
-        self.asked: set[str] = set()
-        page.on(
-            "console", lambda line: self.complaints.append(line.text) if line.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.asked.add(request.url))
-
-    def show(self, part: str) -> None:
-        self.page.goto(f"{self.url}/#{part}")
-        self.page.locator(f"#{part}").wait_for(state="visible", timeout=PATIENCE)
-
-    def until(self, condition: str, argument: Any = None) -> Any:
-        """What a JavaScript function returns, once that is true."""
-        return self.page.wait_for_function(condition, arg=argument, timeout=PATIENCE).json_value()
-
-    def picture(self, name: str) -> None:
-        self.pictures.mkdir(parents=True, exist_ok=True)
-        self.page.wait_for_timeout(400)  # charts have moved to their places
-        self.page.screenshot(path=self.pictures / f"{name}.png")
-
-    def theme(self, name: str) -> None:
-        self.page.locator("#theme").select_option(name)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +60,10 @@ def _shop_traffic(running: Up) -> subprocess.Popen[bytes]:
 
 @pytest.fixture(scope="module")
 def browser(shop: tuple[Up, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
     url = str(shop[0].run("status", "-o", "json").json["api"])
     pictures = Path(os.environ.get("PICTURES") or tmp_path_factory.mktemp("pictures"))
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        yield Browser(page, url, pictures)
-        chromium.close()
+    with browsing(url, pictures) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)
