@@ -83,18 +83,3 @@ def test_the_project_runs_at_once(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-def test_a_batch_run_is_submitted(kafka: str, topic: str, tmp_path: Path) -> None:
-    folder, home = tmp_path / "machines", tmp_path / "home"
-    from_topic(folder, topic, kafka)
-    config = folder / "tideline.toml"
-    options = ("--home", home, "--config", config)
-    applied = tideline("apply", *options, "--catalog", folder / "catalog.py", timeout=300)
-    assert applied.code == 0, applied.err
-    done = tideline("submit", "batch", *options, "--conf", "spark.app.name=mine", "--", "-o", "json", timeout=300)
-    assert done.code == 0, done.err
-    assert json.loads(done.out.splitlines()[-1])["rows"] == 42  # spark-submit has its own lines before
-    found = tideline("query", "totals", "--home", home, "--order", "machine", "-o", "json").json
-    assert [row["events"] for row in found["rows"]] == [14, 13, 13]
