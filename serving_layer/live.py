@@ -148,12 +148,13 @@ class Live:
     async def _pause(self, seconds: float, seen: Seen) -> bool:
         """Whether who asked still may, after so long."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > _STILL and not self._ended:
-            await asyncio.sleep(_STILL)
+        while not self._ended:
+            await asyncio.sleep(min(max(until - time.monotonic(), 0.0), _STILL))
             if not await seen.still():
                 return False
-        await asyncio.sleep(max(left, 0.0))
-        return await seen.still()
+            if time.monotonic() >= until:
+                return True
+        return False
 
     async def _events(
         self, query: Query, name: str, page: Page, head: str, pause: float, last: str | None, seen: Seen

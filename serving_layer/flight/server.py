@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import threading
 import time
@@ -16,8 +15,8 @@ import pyarrow as pa
 from pyarrow import flight
 
 from serving_layer.flight.messages import pack, unpack
-from serving_layer.lock.gate import Lock
-from serving_layer.lock.roles import EVERYTHING, READ, Forbidden, Role
+from serving_layer.lock.gate import Lock, Who
+from serving_layer.lock.roles import EVERYTHING, READ, Forbidden
 from serving_layer.lock.scope import allowed_view, sql_scope
 from serving_layer.reader import Reader
 from serving_layer.sql.errors import MOST_ROWS, SqlTimeout
@@ -60,7 +59,6 @@ _SCHEMAS = {
     ),
 }
 _WITH_SCHEMA = pa.field("table_schema", pa.binary(), False)
-Who = tuple[Role, str]
 
 
 class _Handshake(flight.ServerAuthHandler):  # type: ignore[misc]
@@ -101,7 +99,7 @@ class _Callers(flight.ServerMiddlewareFactory):  # type: ignore[misc]
                 credential = base64.b64decode(padded).decode("utf-8").partition(":")[2]
             except ValueError:
                 credential = ""
-        found = asyncio.run(self._lock.find(credential.strip())) if kind.lower() in ("bearer", "basic") else None
+        found = self._lock.find_here(credential.strip()) if kind.lower() in ("bearer", "basic") else None
         if found is None:
             raise flight.FlightUnauthenticatedError("a token is needed; tideline token create makes one")
         wait = self._lock.limits.ask(found[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,8 @@ FREE = frozenset({"/", "/healthz", "/readyz", "/openapi.json", *(f"/{name}" for 
 """Paths that say nothing of views."""
 _OPERATE = ("/v1/status", "/v1/dead-letters", "/v1/verify", "/metrics")
 _BEARER = "bearer "
+Who = tuple[Role, str]
+"""What somebody may, and a name for them."""
 log = logging.getLogger(__name__)
 
 
@@ -59,8 +62,14 @@ class Lock:
         self._was_locked = self._was_locked or self.tokens.is_there
         return not self._was_locked
 
-    async def find(self, credential: str) -> tuple[Role, str] | None:
+    async def find(self, credential: str) -> Who | None:
         """The role of who shows this, and a name for them; None for nobody."""
+        if self.oidc is None or self.tokens.find(credential) or self.oidc.known(credential):
+            return self.find_here(credential)
+        return await to_thread.run_sync(self.find_here, credential, limiter=self._issuers)
+
+    def find_here(self, credential: str) -> Who | None:
+        """The same in this thread, which may have to wait for the issuer."""
         token = self.tokens.find(credential)
         if token is not None:
             role = self.access.roles.get(token.role)
@@ -69,9 +78,7 @@ class Lock:
             return None if role is None else (role, token.id)
         if self.oidc is None:
             return None
-        known = self.oidc.known(credential) or await to_thread.run_sync(
-            self.oidc.find, credential, limiter=self._issuers
-        )
+        known = self.oidc.known(credential) or self.oidc.find(credential)
         return None if known is None else (known.role, f"oidc {known.subject}")
 
     async def still(self, request: Request) -> bool:
@@ -90,10 +97,19 @@ class Lock:
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not _is_of_here(host):
             raise _Stranger("FORBIDDEN_HOST", host=host[:100])
         if origin and origin.partition("://")[2] != host and origin not in self.origins:
             raise _Stranger("FORBIDDEN_ORIGIN", origin=origin[:100])
+
+
+@lru_cache(256)
+def _is_of_here(host: str) -> bool:
+    """Whether what a request calls the server is a name of this machine."""
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
 
 
 class _Stranger(UsageError):

@@ -202,6 +202,7 @@ def test_without_tokens_no_page_of_another_site_asks_through_a_browser(tmp_path:
                 ({"Host": f"evil.example:{port}"}, "FORBIDDEN_HOST"),
                 ({"Host": ""}, "FORBIDDEN_HOST"),
                 ({"Host": "localhost.evil.example"}, "FORBIDDEN_HOST"),
+                ({"Host": "[::1"}, "FORBIDDEN_HOST"),
                 ({"Origin": "https://evil.example"}, "FORBIDDEN_ORIGIN"),
                 ({"Origin": "null"}, "FORBIDDEN_ORIGIN"),
             ):

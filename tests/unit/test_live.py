@@ -282,8 +282,9 @@ def test_a_stream_says_why_it_ends(site: Site) -> None:
         assert reader.data["error"]["condition"] == "VIEW_QUARANTINED"
 
 
-def test_streams_end_with_the_server(site: Site) -> None:
-    with followed(site, "totals") as reader:
+@pytest.mark.parametrize("every", ["50ms", "365d"])
+def test_streams_end_with_the_server(site: Site, every: str) -> None:
+    with followed(site, "totals", every=every) as reader:
         reader.next()
         threading.Timer(0.2, site.app.state.live.end).start()
         with pytest.raises(AssertionError, match="the stream has ended"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from functools import lru_cache
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -34,7 +33,6 @@ def port_answers(host: str, port: int, timeout: float = 1.0) -> bool:
     return True
 
 
-@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     if host == "localhost":
