@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import flight
 
+from serving_layer.flight.info import info_table
 from serving_layer.flight.messages import pack, unpack
 from serving_layer.lock.gate import Lock, Who
 from serving_layer.lock.roles import EVERYTHING, READ, Forbidden
@@ -21,16 +22,12 @@ from serving_layer.lock.scope import allowed_view, sql_scope
 from serving_layer.reader import Reader
 from serving_layer.sql.errors import MOST_ROWS, SqlTimeout
 from serving_layer.sql.process import SECONDS, SqlProcess
-from tideline import __version__
 from tideline.errors import EXIT_USAGE, TidelineError
 
 KEPT, KEPT_FOR = 8, 60.0  # answers of one caller that wait to be fetched, and seconds for which they do
 STATEMENTS, MOST_TEXT = 100, 1 << 20  # prepared statements of one caller, and letters of one
 _MOST_PATTERN = 1_000
 _AUTHORIZATION = "authorization"
-_ABOUT = {0: "Tideline", 1: __version__, 2: pa.__version__}
-_INFO = {**_ABOUT, **dict.fromkeys((3, 4), True), **dict.fromkeys((5, 500, 501, 502), False)}
-"""What the server says of itself by the numbers of `SqlInfo`: it reads only, takes SQL, no plans, and makes nothing."""
 CATALOG, SCHEMA = "memory", "main"
 """Where DuckDB has the views, so that their full names are names in a statement."""
 _SCHEMAS = {
@@ -211,7 +208,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
             return self._ask(context, query)
         self._who(context)[0].check(READ)
         if name == "CommandGetSqlInfo":
-            return _info(list(message.info))
+            return info_table(list(message.info))
         if name == "CommandGetTables":
             return self._tables(context, message)
         if name == "CommandGetPrimaryKeys":
@@ -294,31 +291,3 @@ def _like(pattern: str, text: str) -> bool:
     """Whether a text is like a pattern of SQL's; no pattern takes long."""
     special = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
     return len(pattern) <= _MOST_PATTERN and fnmatchcase(text, "".join(special.get(one, one) for one in pattern))
-
-
-def _info(wanted: list[int]) -> pa.Table:
-    """What the server says of itself."""
-    known = {number: value for number, value in _INFO.items() if not wanted or number in wanted}
-    texts = [value for value in known.values() if isinstance(value, str)]
-    flags = [value for value in known.values() if isinstance(value, bool)]
-    kinds = [int(isinstance(value, bool)) for value in known.values()]
-    places = [kinds[:at].count(kind) for at, kind in enumerate(kinds)]
-    numbers = pa.map_(pa.int32(), pa.list_(pa.int32()))
-    children = [
-        pa.array(texts, pa.string()),
-        pa.array(flags, pa.bool_()),
-        pa.array([], pa.int64()),
-        pa.array([], pa.int32()),
-        pa.array([], pa.list_(pa.string())),
-        pa.array([], numbers),
-    ]
-    names = [
-        "string_value",
-        "bool_value",
-        "bigint_value",
-        "int32_bitmask",
-        "string_list",
-        "int32_to_int32_list_map",
-    ]
-    values = pa.UnionArray.from_dense(pa.array(kinds, pa.int8()), pa.array(places, pa.int32()), children, names)
-    return pa.table({"info_name": pa.array(list(known), pa.uint32()), "value": values})

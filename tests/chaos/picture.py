@@ -97,7 +97,7 @@ def strike(site: Site, course: Course) -> None:
 def draw(course: Course, title: str, target: Path) -> None:
     """Writes the picture."""
     mpl.rcParams.update({"svg.hashsalt": "tideline", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False})
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.add_subplot()
     times, batch, end = zip(*course.answers, strict=True)
     axes.fill_between(times, 0, batch, color=_BATCH, step="post", label="answered by batch")
@@ -106,14 +106,14 @@ def draw(course: Course, title: str, target: Path) -> None:
     _deeds(axes, course.deeds)
     axes.set(xlim=(0, times[-1]), ylim=(0, None), xlabel="seconds", ylabel="records counted")
     axes.spines["right"].set_visible(False)
-    axes.set_title(title, loc="left", fontsize=9, pad=32)
+    axes.set_title(title, loc="left", fontsize=9, pad=44)
     axes.legend(loc="lower right", frameon=True)
     figure.savefig(target, metadata={"Date": None})
 
 
 def _deeds(axes: Axes, deeds: Iterable[tuple[float, str]]) -> None:
     for number, (at, deed) in enumerate(deeds):
-        colour, height = (_KILL if "killed" in deed else _LOG), 1.01 + 0.09 * (number % 2)
+        colour, height = (_KILL if "killed" in deed else _LOG), 1.01 + 0.09 * (number % 3)
         axes.axvline(at, 0, height, clip_on=False, color=colour, linestyle="--", linewidth=1)
         axes.annotate(f" {deed}", (at, height), xycoords=("data", "axes fraction"), color=colour, fontsize=8)
 

@@ -122,6 +122,22 @@ def test_a_tool_sees_views_with_their_columns(served: tuple[str, Reader]) -> Non
     assert [one["column_name"] for one in tables["totals"]["table_columns"]][:2] == ["country", "lines"]
 
 
+def test_a_driver_is_told_all_that_it_may_ask(served: tuple[str, Reader]) -> None:
+    client = flight.FlightClient(served[0])
+
+    def told(*numbers: int) -> dict[int, Any]:
+        command = pack("CommandGetSqlInfo", info=numbers)
+        found = client.get_flight_info(flight.FlightDescriptor.for_command(command))
+        table = client.do_get(found.endpoints[0].ticket).read_all()
+        return dict(zip(table["info_name"].to_pylist(), table["value"].to_pylist(), strict=True))
+
+    every = told()
+    assert set(range(500, 577)) <= set(every)
+    assert (every[0], every[504], every[506], every[563], every[541]) == ("Tideline", '"', True, False, 0)
+    assert told(3, 4) == {3: True, 4: True}
+    assert told(9_999) == {}
+
+
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
