@@ -52,7 +52,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, str]]:
 def _shop_traffic(running: Up) -> subprocess.Popen[bytes]:
     code = (
         "import datetime as dt, sys, threading; from tideline.simulate.shop import Shop, run_shop; "
-        "run_shop(Shop(dt.datetime.now(dt.timezone.utc), rate=200), 'shop', sys.argv[1], stop=threading.Event())"
+        "shop = Shop(dt.datetime.now(dt.timezone.utc), rate=200, broken=0); "
+        "run_shop(shop, 'shop', sys.argv[1], stop=threading.Event())"
     )
     bootstrap = running.run("status", "-o", "json").json["kafka"]["bootstrap"]
     return subprocess.Popen([argv()[0], "-c", code, bootstrap])
