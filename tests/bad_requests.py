@@ -113,25 +113,26 @@ REQUESTS = [*NAMES, *VALUES, *POSTS, *METHODS]
 
 GET = b"GET /v1/views/totals/rows?measures=lines "
 HARMLESS = {
-    "a body on a GET": GET + b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\njunk",
-    "an Accept of something else": GET + b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: \x80\xff;q=-1\r\n\r\n",
-    "20,000 headers": GET + b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + b"A: b\r\n" * 20_000 + b"\r\n",
-    "HTTP/9": GET + b"HTTP/9.9\r\nHost: x\r\nConnection: close\r\n\r\n",
+    "a body on a GET": GET + b"HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 4\r\n\r\njunk",
+    "an Accept of something else": GET
+    + b"HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: \x80\xff;q=-1\r\n\r\n",
+    "20,000 headers": GET + b"HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + b"A: b\r\n" * 20_000 + b"\r\n",
+    "HTTP/9": GET + b"HTTP/9.9\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     "HTTP/1.0": GET + b"HTTP/1.0\r\n\r\n",
 }
 """Raw requests that are answered all the same."""
 GARBAGE = {
     "bytes that are no HTTP": b"\x00\xff\x16\x03\x01\x02\x00\x01" * 20 + b"\r\n\r\n",
-    "a request line of 1 MB": b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a header of 1 MB": GET + b"HTTP/1.1\r\nHost: x\r\nA: " + b"b" * 1_000_000 + b"\r\n\r\n",
-    "two lengths": GET + b"HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    "a length below zero": GET + b"HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    "letters beyond ASCII in the path": b"GET /v1/views/\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    "chunks that are none": GET + b"HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "a request line of 1 MB": b"GET /" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a header of 1 MB": GET + b"HTTP/1.1\r\nHost: localhost\r\nA: " + b"b" * 1_000_000 + b"\r\n\r\n",
+    "two lengths": GET + b"HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    "a length below zero": GET + b"HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    "letters beyond ASCII in the path": b"GET /v1/views/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "chunks that are none": GET + b"HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 }
 """Raw bytes that are refused with a status of 400 and more."""
 BROKEN_OFF = {
     "a request that breaks off": GET[:20],
-    "a body that breaks off": b"POST /v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    "a body that breaks off": b"POST /v1/query HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
 }
 """Raw bytes after which the other side is gone."""

@@ -89,15 +89,15 @@ class Lock:
     def check_page(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Raises _Stranger where a browser asks for the page of another site, while nobody has to show who they are.
 
-        A name that leads here says nothing: whoever owns it can let it lead anywhere.
+        A name that leads here says nothing: whoever owns it can let it lead anywhere. Browsers always say a name.
         """
-        host = origin = ""
+        host, origin = None, ""
         for name, value in headers:
             if name == b"host":
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        if not _is_of_here(host):
+        if host is not None and not _is_of_here(host):
             raise _Stranger("FORBIDDEN_HOST", host=host[:100])
         if origin and origin.partition("://")[2] != host and origin not in self.origins:
             raise _Stranger("FORBIDDEN_ORIGIN", origin=origin[:100])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from serving_case import Installation, installed
 
 from serving_layer.intake import Intake, IntakeError, split_events
-from tideline.errors import TidelineError
+from tideline.errors import TidelineError, UsageError
 from tideline.ledger import Ledger
 from tideline.runtime.home import Home
 from tideline.stores.memory import MemoryStore
@@ -88,8 +88,9 @@ def test_events_that_would_be_dead_letters_are_refused_all(
 
 
 def test_an_unknown_source_is_named_with_those_there_are(ledger: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(IntakeError) as refused:
+    with pytest.raises(UsageError) as refused:
         Intake(Home(tmp_path).prepare()).take(ledger, "sale", EVENT)
+    assert refused.value.condition == "UNKNOWN_SOURCE"
     assert (refused.value.params["known"], refused.value.params["similar"]) == (["sales"], ["sales"])
 
 
