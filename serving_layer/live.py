@@ -127,8 +127,12 @@ class Live:
                 raise LiveError("NOT_LIVE", option=option)
         pause = max(EVERY if every is None else length("every", every), LEAST_EVERY) / 1_000_000
         name = repr((seen.role, query))
-        page, head = await self._look(query, name, seen)
         self._begin(seen.who)
+        try:
+            page, head = await self._look(query, name, seen)
+        except BaseException:
+            self._over(seen.who)
+            raise
         events = self._events(query, name, page, head, pause, last, seen)
         weakref.finalize(events, self._over, seen.who)  # also where nobody ever reads of it
         return events

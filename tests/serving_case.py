@@ -209,6 +209,15 @@ class Installation:
             txn.put_ledger(after)
         self.events += events
 
+    def redefine(self, changed: ViewDefinition) -> None:
+        """A catalog with this view, which may be another definition of one or have a new name, is applied."""
+        with self.store.write() as txn:
+            ledger = txn.ledger
+            definitions = {**ledger.definitions, changed.fingerprint: changed.to_json()}
+            wanted = {**ledger.wanted, changed.name: changed.fingerprint}
+            origin = Cut({"sales": {0: 0, 1: 0}})
+            txn.put_ledger(ledger.apply(ledger.sources, definitions, wanted, {"sales": "topic-1"}, origin))
+
     def publish(self, floors: dict[str, int] | None = None, keep_versions: int = 3) -> None:
         """An incremental batch run over everything committed."""
         with self.store.write() as txn:

@@ -260,6 +260,9 @@ def test_the_first_minutes_lead_to_a_chart(tmp_path: Path) -> None:
     folder = tmp_path / "traffic"
     with used(tmp_path), running(up, tmp_path, is_ready(folder, "speed", "serve")):
         run(produce, folder)
+        for view in httpx.get(f"{address(folder)}/v1/views").json()["views"]:
+            rows = f"{address(folder)}/v1/views/{view['name']}/rows?limit=1"
+            wait_for(lambda rows=rows: httpx.get(rows).json()["rows"], "the view answers", 60)
         if CHROMIUM is None:
             return
         pictures = Path(os.environ.get("PICTURES") or tmp_path / "pictures")

@@ -107,14 +107,9 @@ def test_ready_where_every_view_can_be_asked(client: httpx.Client) -> None:
 
 def test_ready_while_a_changed_view_waits_and_not_while_a_new_one_does(tmp_path: Path) -> None:
     with LmdbStore.open(tmp_path, create=True) as store, Reader(tmp_path) as reader:
-        installed(store, 30)
+        made = installed(store, 30)
         for name, digits, ready in (("totals", "9", True), ("another", "8", False)):
-            changed = view(name, "country string", None, digits)
-            with store.write() as txn:
-                definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
-                wanted = {**txn.ledger.wanted, name: changed.fingerprint}
-                origin = Cut({"sales": {0: 0, 1: 0}})
-                txn.put_ledger(txn.ledger.apply(txn.ledger.sources, definitions, wanted, {"sales": "topic-1"}, origin))
+            made.redefine(view(name, "country string", None, digits))
             found = reader.readiness()
             assert (found["ready"], name in found["waiting"]) == (ready, True)
 

@@ -20,7 +20,6 @@ from serving_case import Event, Installation, make_events
 import serving_layer.live
 from serving_layer.app import create_app
 from serving_layer.reader import Reader
-from tideline.cut import Cut
 from tideline.stores.lmdb import LmdbStore
 
 PATIENCE = 30.0
@@ -181,11 +180,7 @@ def test_changed_answers_are_sent_though_no_event_came(site: Site) -> None:
         etag = httpx.get(f"{site.url}/v1/views/totals/rows?measures=double").headers["etag"]
         totals = next(one for one in site.made.views if one.name == "totals")
         changed = replace(totals, answers={**totals.answers, "double": "revenue * 3"})
-        with site.made.store.write() as txn:
-            definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
-            origin = Cut({"sales": {0: 0, 1: 0}})
-            ledger = txn.ledger.apply(txn.ledger.sources, definitions, txn.ledger.wanted, {"sales": "topic-1"}, origin)
-            txn.put_ledger(ledger)
+        site.made.redefine(changed)
         assert reader.next() == "change"
         again = httpx.get(f"{site.url}/v1/views/totals/rows?measures=double", headers={"If-None-Match": etag})
         assert again.status_code == 200

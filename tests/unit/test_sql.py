@@ -23,7 +23,6 @@ from serving_layer.sql.engine import SqlEngine
 from serving_layer.sql.errors import SqlError, SqlTimeout
 from serving_layer.sql.process import SqlProcess
 from tideline.cli.main import main
-from tideline.cut import Cut
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 from tideline.stores.lmdb import LmdbStore
@@ -264,11 +263,7 @@ def test_changed_answers_hold_for_every_row(tmp_path: Path) -> None:
         assert _rows(engine.run("SELECT sum(double) = 2 * sum(revenue) FROM totals").table) == [[True]]
         totals = next(one for one in made.views if one.name == "totals")
         changed = replace(totals, answers={**totals.answers, "double": "revenue * 3"})
-        with store.write() as txn:
-            definitions = {**txn.ledger.definitions, changed.fingerprint: changed.to_json()}
-            origin = Cut({"sales": {0: 0, 1: 0}})
-            ledger = txn.ledger.apply(txn.ledger.sources, definitions, txn.ledger.wanted, {"sales": "topic-1"}, origin)
-            txn.put_ledger(ledger)
+        made.redefine(changed)
         assert _rows(engine.run("SELECT sum(double) = 3 * sum(revenue) FROM totals").table) == [[True]]
 
 
