@@ -46,6 +46,7 @@ from tideline.errors import OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields
 
 MAX_QUERIES = 100
+MOST_WAITS = 64  # queries that wait for a cut at one time; more wait for their turn
 PATHS = (
     "/v1/views",
     "/v1/views/{view}",
@@ -205,7 +206,9 @@ class Threads:
     """Threads for what may take long: so many for each kind, so that none of them has to wait for another kind."""
 
     def __init__(self) -> None:
-        self._answers, self._waits, self._statements, self._events = (CapacityLimiter(n) for n in (40, 64, 16, 16))
+        self._answers, self._waits, self._statements, self._events = (
+            CapacityLimiter(most) for most in (40, MOST_WAITS, 16, 16)
+        )
 
     async def answered(self, reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
         """The answer to queries, at once where it takes less time than a thread would."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ import pytest
 from serving import condition, running
 from serving_case import REVENUE, Installation, installed, view
 
-from serving_layer.app import create_app
+from serving_layer.app import MOST_WAITS, create_app
 from serving_layer.lock.roles import READ, Forbidden, Role
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.query import Query
@@ -170,15 +171,24 @@ def test_one_caller_does_not_take_all_streams(locked: tuple[str, TokenFile], mon
         assert time.monotonic() < until
 
 
-def test_whoever_waits_keeps_nobody_else_waiting(site: tuple[Installation, Reader]) -> None:
-    app = create_app(site[1])
+def test_whoever_waits_keeps_nobody_else_waiting(
+    site: tuple[Installation, Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, to_wait, reaching = create_app(site[1]), SimpleQueue[None](), Reader._reaching
+
+    def noted(*how: Any) -> Any:
+        to_wait.put(None)
+        return reaching(*how)
+
+    monkeypatch.setattr(Reader, "_reaching", noted)
 
     async def asked(url: str) -> list[Any]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=5, limits=limits) as client:
             late = "/v1/views/totals/rows?at_least=sales:0=9999999&timeout=4"
             waiting = [asyncio.ensure_future(client.get(late, timeout=60)) for _ in range(120)]
-            await asyncio.sleep(0.5)
+            while to_wait.qsize() < MOST_WAITS:
+                await asyncio.sleep(0.01)  # until as many wait as may
             found = [await client.get(path) for path in ("/healthz", "/readyz", "/v1/views", "/v1/views/revenue/rows")]
             for one in waiting:
                 one.cancel()
