@@ -80,12 +80,18 @@ _Piles = dict[tuple[bytes, "int | None"], _Pile]
 
 
 def collect(
-    snapshot: Snapshot, plan: Plan, merged: MergedView, keys: Sequence[Sequence[Any]], start: Place | None = None
+    snapshot: Snapshot,
+    plan: Plan,
+    merged: MergedView,
+    keys: Sequence[Sequence[Any]],
+    start: Place | None = None,
+    most: int | None = None,
 ) -> Groups:
     """The groups of a plan, in the order of their keys and windows, before its order and limits.
 
     `merged` is the plan's view at the snapshot's ledger, `keys` are the values that its filtered key columns may have.
-    Of what is stored in the order that is asked for, only groups behind `start` are read, and one more than the limit.
+    Of what is stored in the order that is asked for, only groups behind `start` are read, and one more than the limit,
+    or `most`.
     """
     if not plan.is_lookup:
         blocks = _in_range(snapshot, plan, merged, keys, start if plan.reads_in_order else None)
@@ -94,7 +100,7 @@ def collect(
         blocks = iter(() if row is None else (Block([row.key], [row.bucket], [row.batch], [row.speed], [row.merged]),))
     else:
         blocks = merged.get_many(snapshot, keys, plan.windows.start)
-    return as_stored(blocks, plan) if plan.keeps_rows else _folded(blocks, plan)
+    return as_stored(blocks, plan, most) if plan.keeps_rows else _folded(blocks, plan)
 
 
 def _in_range(
@@ -149,14 +155,14 @@ def _wanted(blocks: Iterator[Block], plan: Plan, keys: Sequence[Sequence[Any]]) 
         yield block.where([encode_key(types, [key[i] for i in plan.filtered]) in wanted for key in block.keys])
 
 
-def as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
-    """Every stored row is a group."""
+def as_stored(blocks: Iterator[Block], plan: Plan, most: int | None = None) -> Groups:
+    """Every stored row is a group; where that is the order to answer in, one more than the limit of them, or `most`."""
     keys: list[tuple[Any, ...]] = []
     windows: list[int | None] = []
     merged: list[States] = []
     batch: list[States | None] = []
     speed: list[States | None] = []
-    most = plan.limit + 1 if plan.reads_in_order and plan.limit is not None else None
+    enough = least(None if plan.limit is None else plan.limit + 1, most) if plan.reads_in_order else None
     for block in blocks:
         place = plan.rows_at
         rows = block if place is None else block.where([states[place] > 0 for states in block.merged])
@@ -165,9 +171,14 @@ def as_stored(blocks: Iterator[Block], plan: Plan) -> Groups:
         merged += rows.merged
         batch += rows.batch
         speed += rows.speed
-        if most is not None and len(keys) >= most:
+        if enough is not None and len(keys) >= enough:
             break
     return Groups(keys, windows, merged, batch, speed)
+
+
+def least(*limits: int | None) -> int | None:
+    """The lowest of some limits, of which None is none."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:

@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from starlette.concurrency import run_in_threadpool
@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from serving_layer.find import NotReadyError
 from serving_layer.proof import json_text
 from serving_layer.query import Query, length
-from serving_layer.reader import Narrow, Reader
+from serving_layer.reader import Narrow, Reader, too_many_rows
 from serving_layer.result import Result
 from tideline.errors import Texts, TidelineError, UsageError
 
@@ -40,7 +40,6 @@ class LiveError(UsageError):
 
     texts: ClassVar[Texts] = {
         "NOT_LIVE": ("{option} is of one answer, not of one that is followed", "leave it out"),
-        "TOO_MANY_ROWS": ("the answer has {rows} rows, more than {limit}", "filter by key columns, or give a limit"),
     }
 
 
@@ -61,10 +60,10 @@ class Page:
 
     @classmethod
     def of(cls, result: Result) -> Page:
-        """The page of an answer. Raises LiveError TOO_MANY_ROWS."""
+        """The page of an answer. Raises UsageError TOO_MANY_ROWS."""
         names, rows = result.texts()
         if len(rows) > MOST_ROWS:
-            raise LiveError("TOO_MANY_ROWS", rows=len(rows), limit=MOST_ROWS)
+            raise too_many_rows(MOST_ROWS)
         proof = result.proof
         place = json_text({name: proof[name] for name in ("version", "cut", "batch_cut")})[1:-1]
         return cls(result.proven.tag, place, dict(zip(names, rows, strict=True)), bool(result.plan.order))
@@ -126,6 +125,8 @@ class Live:
             if getattr(query, option) is not None:
                 raise LiveError("NOT_LIVE", option=option)
         pause = max(EVERY if every is None else length("every", every), LEAST_EVERY) / 1_000_000
+        if query.limit is None:
+            query = replace(query, limit=MOST_ROWS + 1)  # as many as it takes to refuse the answer
         name = repr((seen.role, query))
         self._begin(seen.who)
         try:

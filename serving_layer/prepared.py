@@ -38,12 +38,12 @@ class Prepared:
         small = all(m.entries() is None and all(part.function in _SMALL for part in m.parts()) for m in measures)
         return plan.rows_of_key if plan.is_lookup or (plan.keeps_rows and small) else None
 
-    def answer(self, snapshot: Snapshot, query: Query, freshness: float | None) -> Result:
-        """The answer to a query of this shape, on a snapshot of that ledger. Raises UsageError."""
+    def answer(self, snapshot: Snapshot, query: Query, freshness: float | None, most: int | None) -> Result:
+        """The answer to a query of this shape, on a snapshot of that ledger; `most` rows of it. Raises UsageError."""
         plan, start = self._plan, read_cursor(self._plan, query.cursor)
-        groups = collect(snapshot, plan, self._merged, key_values(plan, query.key), start)
+        groups = collect(snapshot, plan, self._merged, key_values(plan, query.key), start, most)
         try:
-            columns, end = self._presenter.columns(groups, start)
+            columns, end = self._presenter.columns(groups, start, most)
         except TypeError:
             if start is None:
                 raise

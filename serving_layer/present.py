@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from serving_layer.find import not_shown
-from serving_layer.fold import Groups, Side
+from serving_layer.fold import Groups, Side, least
 from serving_layer.order import arrange
 from serving_layer.paging import Place
 from serving_layer.plan import Plan
@@ -49,18 +49,21 @@ class Presenter:
         except FAULTS as error:
             raise not_shown(self.plan.view.name, name, error) from error
 
-    def columns(self, groups: Groups, start: Place | None = None) -> tuple[Columns, Place | None]:
-        """The answer by the column, its rows in order, within the limits and behind `start`; and where it ends, if more
-        rows follow.
+    def columns(
+        self, groups: Groups, start: Place | None = None, most: int | None = None
+    ) -> tuple[Columns, Place | None]:
+        """The answer by the column, its rows in order, within the limits, no more than `most`, and behind `start`; and
+        where it ends, if more rows follow.
 
         Windows are microseconds. With the plan's parts there is one more, `parts`. Raises TypeError where `start` is
         the place of no row of this query.
         """
         plan, presented, end = self.plan, _Presented(self, groups), None
-        if plan.order or plan.limit_by or start or (plan.limit is not None and plan.limit < len(groups)):
+        limit = least(plan.limit, most)
+        if plan.order or plan.limit_by or start or (limit is not None and limit < len(groups)):
             at = None if start is None else (self._before(groups, start), start.ranks)
             places = arrange(len(groups), plan.order, plan.limit_by, presented.ordered_by, at)
-            shown = places if plan.limit is None else places[: plan.limit]
+            shown = places if limit is None else places[:limit]
             if shown and len(shown) < len(places):
                 end = presented.place(shown[-1])
             presented = presented.take(shown)

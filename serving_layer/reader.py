@@ -25,6 +25,7 @@ from serving_layer.sides import find_side
 from serving_layer.status import freshness, quarantined, read_status, views_waiting
 from tideline.cut import EMPTY_CUT, Cut
 from tideline.definition import ViewDefinition
+from tideline.errors import UsageError
 from tideline.ledger import Ledger
 from tideline.runtime.home import Home
 from tideline.stores.base import Snapshot, Store
@@ -45,15 +46,23 @@ GET_OPTIONS = [_PYTHON_FIELDS.get(name, name) for name in QUERY_FIELDS if name !
 class Reader:
     """Answers queries from one store; safe to use from several threads. Use it with `with`.
 
-    Raises StoreError where `home` holds no store. `store` takes one that is open already, and leaves it open.
+    Raises StoreError where `home` holds no store. `store` takes one that is open already, and leaves it open. Queries
+    that are asked together may have `most_rows` in all.
     """
 
-    def __init__(self, home: str | os.PathLike[str] | Home = ".tideline", *, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        home: str | os.PathLike[str] | Home = ".tideline",
+        *,
+        store: Store | None = None,
+        most_rows: int | None = None,
+    ) -> None:
         self.home = home if isinstance(home, Home) else Home(home)
         self._own: LmdbStore | None = None
         if store is None:
             store = self._own = LmdbStore.open(self.home.path, readonly=True)
         self._store = store
+        self._most_rows = most_rows
         self._definitions: dict[str, tuple[Mapping[str, Any], ViewDefinition]] = {}
         self._lock = threading.Lock()
         self._prepared: PreparedQueries | None = None
@@ -131,8 +140,13 @@ class Reader:
             wanted = wanted.advance(wait.cut) if wait.cut else wanted
 
         def answers(snapshot: Snapshot) -> list[Result]:
-            asked = (self._narrowed(snapshot.ledger, query, narrow) for query in queries)
-            return [self._answer(snapshot, query, wait.cut) for query, wait in zip(asked, waits, strict=True)]
+            found: list[Result] = []
+            for query, wait in zip(queries, waits, strict=True):
+                enough = None if self._most_rows is None else self._most_rows + 1 - sum(map(len, found))
+                found.append(self._answer(snapshot, self._narrowed(snapshot.ledger, query, narrow), wait.cut, enough))
+                if enough is not None and len(found[-1]) >= enough:
+                    raise too_many_rows(self._most_rows)
+            return found
 
         if wanted is EMPTY_CUT:
             with self._store.snapshot() as snapshot:
@@ -157,7 +171,7 @@ class Reader:
             found = {}
             for name in names:
                 if name in parts:
-                    found[name] = cache.part(self._answer(snapshot, parts[name], None))
+                    found[name] = cache.part(self._answer(snapshot, parts[name], None, None))
                 else:
                     plan = self._plan(snapshot.ledger, Query(name))
                     found[name] = cache.tables(snapshot, plan, self._freshness(), states)
@@ -261,10 +275,10 @@ class Reader:
                 reached=str(cut.restrict(wanted.topics())),
             )
 
-    def _answer(self, snapshot: Snapshot, query: Query, wanted: Cut | None) -> Result:
+    def _answer(self, snapshot: Snapshot, query: Query, wanted: Cut | None, most: int | None) -> Result:
         if wanted is not None and query.version is not None:
             self._refuse_to_wait(snapshot.ledger, query, wanted)
-        return self._prepare(snapshot.ledger, query).answer(snapshot, query, self._freshness())
+        return self._prepare(snapshot.ledger, query).answer(snapshot, query, self._freshness(), most)
 
     def _prepare(self, ledger: Ledger, query: Query) -> Prepared:
         prepared = self._prepared
@@ -288,6 +302,16 @@ class Reader:
             if known is None or known[0] != raw:
                 known = self._definitions[fingerprint] = (raw, ViewDefinition.from_json(raw))
             return known[1]
+
+
+def too_many_rows(limit: int | None) -> UsageError:
+    """What is raised for an answer of more rows than may be had at once."""
+    return UsageError(
+        "TOO_MANY_ROWS",
+        f"the answer has more than {limit} rows",
+        "filter by key columns, group, or give a limit and go on by the cursor",
+        limit=limit,
+    )
 
 
 class ViewReader:

@@ -65,7 +65,7 @@ class Result:
         return self._rows(self._python_values(name) for name in self.values)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(next(iter(self.values.values()), ()))
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

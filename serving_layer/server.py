@@ -143,8 +143,10 @@ def serve(
     port: int,
     say: Callable[[str], None] = lambda line: None,
     doors: Doors = Doors(),
+    most_rows: int | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM; `say` gets the address once it answers.
+    """Serves until SIGINT or SIGTERM; `say` gets the address once it answers. No request is answered with more than
+    `most_rows`.
 
     Raises StoreError where the home has no store, ServeError where the port cannot be had, or others than this machine
     could reach it and nobody has to show who they are.
@@ -154,7 +156,7 @@ def serve(
     lock = Lock(home, origins)
     with LmdbStore.open(home.path, readonly=True) as store:
         store.check()
-    with Reader(home) as reader, bind(host, port) as listener:
+    with Reader(home, most_rows=most_rows) as reader, bind(host, port) as listener:
         if lock.is_open and not is_loopback(listener.getsockname()[0]):
             raise ServeError("NOT_LOCKED", host=host)
         url = address_of(listener, host)

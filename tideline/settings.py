@@ -184,6 +184,12 @@ ROWS: tuple[Setting, ...] = (
         "",
         "Origins whose pages may ask the HTTP API from a browser, with commas; empty: none but its own page.",
     ),
+    Setting(
+        "serve.most_rows",
+        "integer",
+        1_000_000,
+        "Rows that one request is answered with at most, which take the server about a kilobyte of memory each.",
+    ),
     Setting("log.format", "text", "text", "Log lines of the layers: text, or json, one object a line.", FORMATS),
     Setting(
         "spark.driver_memory",

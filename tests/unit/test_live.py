@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import running
+from serving import error, running
 from serving_case import Event, Installation, make_events
 
 import serving_layer.live
@@ -253,17 +253,22 @@ def test_what_cannot_be_followed_is_refused(
     assert (response.status_code, response.json()["error"]["condition"]) == (status, condition)
 
 
-def test_streams_and_their_rows_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"{site.url}/v1/views/revenue/changes"
-    with monkeypatch.context() as patch:
-        patch.setattr(serving_layer.live, "MOST_ROWS", 3)
-        refused = httpx.get(url)
-        assert (refused.status_code, refused.json()["error"]["condition"]) == (400, "TOO_MANY_ROWS")
+def test_streams_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving_layer.live, "MOST_STREAMS", 1)
     with followed(site, "totals") as reader:
         reader.next()
-        refused = httpx.get(url)
+        refused = httpx.get(f"{site.url}/v1/views/revenue/changes")
         assert (refused.status_code, refused.json()["error"]["condition"]) == (503, "TOO_MANY_STREAMS")
+
+
+def test_the_rows_of_a_stream_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_layer.live, "MOST_ROWS", 3)
+    for params in ({}, {"limit": 4}, {"order": "-lines"}, {"window": "all"}):
+        refused = httpx.get(f"{site.url}/v1/views/revenue/changes", params=params)
+        assert error(refused, 400, "TOO_MANY_ROWS") == {"limit": 3}
+    with followed(site, "revenue", limit="3") as reader:
+        reader.next()
+        assert len(reader.rows) == 3
 
 
 def test_a_stream_says_why_it_ends(site: Site) -> None:

@@ -16,6 +16,7 @@ from serving_case import Installation, installed, make_events
 from serving_layer.paging import CursorError
 from serving_layer.query import Query
 from serving_layer.reader import Reader
+from tideline.errors import UsageError
 from tideline.stores.lmdb import LmdbStore
 
 QUERIES: list[dict[str, Any]] = [
@@ -71,6 +72,32 @@ def test_pages_are_the_whole_answer(reader: Reader, query: dict[str, Any], size:
     whole = reader.query(Query.from_json(query)).to_json()
     assert whole["next"] is None
     assert [row for page in pages(reader, query, size) for row in page] == whole["rows"]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=str)
+def test_an_answer_of_more_rows_than_may_be_had_is_refused_and_its_pages_are_not(
+    home: Path, reader: Reader, query: dict[str, Any]
+) -> None:
+    whole = reader.query(Query.from_json(query)).to_json()["rows"]
+    with Reader(home, most_rows=len(whole)) as enough, Reader(home, most_rows=len(whole) - 1) as fewer:
+        assert enough.query(Query.from_json(query)).to_json()["rows"] == whole
+        for limit in (None, len(whole)):
+            with pytest.raises(UsageError) as refused:
+                fewer.query(Query.from_json({**query, "limit": limit}))
+            assert (refused.value.condition, refused.value.params) == ("TOO_MANY_ROWS", {"limit": len(whole) - 1})
+        page = fewer.query(Query.from_json({**query, "limit": len(whole) - 1})).to_json()
+        assert page["rows"] == whole[:-1]
+        assert (page["next"] is None) == (len(whole) == 1)
+
+
+def test_queries_that_are_asked_together_share_the_rows_that_may_be_had(home: Path, reader: Reader) -> None:
+    queries = [Query("totals"), Query("hourly"), Query("everything")]
+    counts = [len(result) for result in reader.query_many(queries)]
+    with Reader(home, most_rows=sum(counts)) as enough, Reader(home, most_rows=sum(counts) - 1) as fewer:
+        assert [len(result) for result in enough.query_many(queries)] == counts
+        assert [len(result) for result in fewer.query_many(queries[:2])] == counts[:2]
+        with pytest.raises(UsageError, match=f"more than {sum(counts) - 1} rows"):
+            fewer.query_many(queries)
 
 
 def test_a_last_page_that_is_full_has_no_next(reader: Reader) -> None:

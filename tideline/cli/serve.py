@@ -28,4 +28,5 @@ def run(args: argparse.Namespace) -> None:
         settings["serve.cors_origins"],
         None if flight == "off" else flight,
     )
-    serve(Home(args.home), settings["serve.host"], settings["serve.port"], announce, doors)
+    host, port, most_rows = settings["serve.host"], settings["serve.port"], settings["serve.most_rows"]
+    serve(Home(args.home), host, port, announce, doors, most_rows)
