@@ -102,6 +102,16 @@ def test_a_table_of_a_database_is_filled_by_jdbc(spark: SparkSession, site: Site
         site.go_on() if len(site.made.events) == 100 else None
 
 
+def test_structured_answers_are_json_in_a_database_also_where_they_are_empty(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    url, counts = f"jdbc:derby:{tmp_path / 'derby'};create=true", pa.map_(pa.string(), pa.int64())
+    table = pa.table({"id": [0, 1, 2], "products": pa.array([[("cup", 2)], [], None], counts), "best": [[1], [], None]})
+    assert export_jdbc(spark, table, url, "T", {}) == 3
+    found = sorted(spark.read.jdbc(url, "T").collect())
+    assert [tuple(row) for row in found] == [(0, '{"cup": 2}', "[1]"), (1, "{}", "[]"), (2, None, None)]
+
+
 def test_a_database_that_rounds_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
     url = f"jdbc:derby:{tmp_path / 'derby'};create=true"
     cents = pa.table({"amount": pa.array([Decimal("1.25"), Decimal("2.50")], pa.decimal128(10, 2))})
@@ -134,12 +144,18 @@ def test_the_command_goes_on_until_it_is_told_to_stop(site: Site, tmp_path: Path
     import subprocess
     import sys
 
-    target = tmp_path / "delta"
+    folder = tmp_path / "folder"
+    target = folder / "delta"
+    folder.write_text("in the way: no export goes well before it is gone")
     command = [sys.executable, "-m", "tideline.cli.main", "export", "totals", "--into", str(target), "--every", "1s"]
     process = subprocess.Popen(
-        [*command, "--home", str(site.home)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--home", str(site.home)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
+        assert process.stderr is not None
+        assert any("the export failed" in line for line in process.stderr)
+        threading.Thread(target=process.stderr.read).start()
+        folder.unlink()
         until = time.monotonic() + 60
         while not (
             target.exists() and DeltaTable.is_deltatable(str(target)) and DeltaTable(str(target)).version() >= 2

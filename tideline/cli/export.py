@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from tideline.cli.options import Commands, add_command, logged_settings
 from tideline.cli.query import add_query, query_of
-from tideline.errors import UsageError
+from tideline.errors import OutsideError, UsageError
 
 if TYPE_CHECKING:
     from serving_layer.result import Result
+
+log = logging.getLogger(__name__)
 
 
 def register(commands: Commands) -> None:
@@ -42,10 +45,15 @@ def run(args: argparse.Namespace) -> None:
         reader, write = stack.enter_context(tideline.open(args.home)), _writer(args, stack)
         while True:
             began = time.monotonic()
-            result = reader.query(query)
-            rows = write(result)
-            cut = result.proof["cut"]
-            announce(f"exported {rows} rows of {query.view} to {args.into or args.table} at {cut}")
+            try:
+                result = reader.query(query)
+                rows = write(result)
+                announce(f"exported {rows} rows of {query.view} to {args.into or args.table} at {result.proof['cut']}")
+            except OutsideError:
+                if stopping is None:
+                    raise
+                # A schedule outlives a fault outside, such as a database that is away.
+                log.exception("the export failed; the next one begins as scheduled")
             if stopping is None or every is None or stopping.wait(max(every - (time.monotonic() - began), 0)):
                 return
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -56,8 +56,9 @@ def _flat(table: pa.Table) -> pa.Table:
             return values.cast(narrow) if _fits(values, narrow) else values
         if not pa.types.is_nested(values.type):
             return values
+        plain: Callable[[Any], Any] = dict if pa.types.is_map(values.type) else lambda value: value
         texts = [
-            None if value is None else json.dumps(_json(value), ensure_ascii=False) for value in values.to_pylist()
+            None if value is None else json.dumps(plain(value), ensure_ascii=False) for value in values.to_pylist()
         ]
         return pa.chunked_array([pa.array(texts, pa.string())])
 
@@ -71,9 +72,3 @@ def _fits(values: pa.ChunkedArray, kind: pa.DataType) -> bool:
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
-        return dict(value)
-    return value
