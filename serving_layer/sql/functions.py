@@ -22,11 +22,11 @@ from tideline.measures import Measure, Quantiles, quantile_name
 
 SUFFIX = "_state"
 _MACROS = {
-    "merged(s)": "tideline_merged(list(s))",
-    "merged_quantile(s, q)": "tideline_quantile(list(s), q)",
+    "merged(s)": "tideline_merged(list(s))::DOUBLE",
+    "merged_quantile(s, q)": "tideline_quantile(list(s), q)::DOUBLE",
     "merged_answer(s)": "tideline_answer(list(s))",
 }
-_BLOBS, _DOUBLE, _TEXT = "BLOB[]", "DOUBLE", "VARCHAR"
+_BLOBS = "BLOB[]"
 
 
 def wants_states(words: set[str]) -> bool:
@@ -59,34 +59,42 @@ def define_functions(database: duckdb.DuckDBPyConnection, measures: Mapping[str,
             raise ValueError("these are not states of one measure")
         return measures[name], measures[name].merge_all([row[2][0] for row in rows])
 
-    def merged(states: Sequence[bytes]) -> float | None:
+    # Of no rows there is no answer. Numbers go as text, for a double of Python's that is NaN comes as null.
+    def merged(states: Sequence[bytes] | None) -> str | None:
+        if states is None:
+            return None
         measure, state = answer(states)
         found = measure.present(state)
         if found is None:
             return None
         if isinstance(found, (Mapping, Sequence)) and not isinstance(found, str):
             raise ValueError("this measure answers no number; see merged_answer and merged_quantile")
-        return float(found)
+        return repr(float(found))
 
-    def quantile(states: Sequence[bytes], q: float) -> float | None:
+    def quantile(states: Sequence[bytes] | None, q: float | None) -> str | None:
+        if states is None or q is None:
+            return None
         measure, state = answer(states)
         if not isinstance(measure, Quantiles):
             raise ValueError("these are not states of quantiles")
         if not 0 <= q <= 1:
             raise ValueError("a quantile lies from 0 to 1")
         found: float | None = replace(measure, at=(q,)).present(state)[quantile_name(q)]
-        return found
+        return None if found is None else repr(found)
 
-    def text(states: Sequence[bytes]) -> str:
+    def text(states: Sequence[bytes] | None) -> str | None:
+        if states is None:
+            return None
         measure, state = answer(states)
         return json_text(measure.answer_json(measure.present(state)))
 
-    functions: list[tuple[str, Callable[..., Any], list[Any], str]] = [
-        ("tideline_merged", merged, [_BLOBS], _DOUBLE),
-        ("tideline_quantile", quantile, [_BLOBS, _DOUBLE], _DOUBLE),
-        ("tideline_answer", text, [_BLOBS], _TEXT),
+    functions: list[tuple[str, Callable[..., Any], list[Any]]] = [
+        ("tideline_merged", merged, [_BLOBS]),
+        ("tideline_quantile", quantile, [_BLOBS, "DOUBLE"]),
+        ("tideline_answer", text, [_BLOBS]),
     ]
-    for name, function, given, result in functions:
-        database.create_function(name, function, given, result)
+    special: Any = "special"  # an enumeration, whose module has another name in each version of DuckDB
+    for name, function, given in functions:
+        database.create_function(name, function, given, "VARCHAR", null_handling=special)
     for head, body in _MACROS.items():
         database.execute(f"CREATE MACRO {head} AS {body}")

@@ -27,6 +27,7 @@ def main(home: str, memory: int) -> None:
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     with Reader(Home(home)) as reader:
+        os.chdir("/")  # whose name says nothing: DuckDB tells a statement where it is
         engine = SqlEngine(reader)
         _send(replies, {"ready": True}, b"")
         for line in sys.stdin.buffer:

@@ -120,6 +120,11 @@ ESCAPES = [
     "SELECT * FROM glob('/*')",
     "SELECT * FROM read_parquet('https://127.0.0.1:1/x.parquet')",
     "SELECT * FROM sniff_csv('/etc/passwd')",
+    "SELECT content FROM read_text(':memory:')",
+    "SELECT content FROM read_text('.tmp/file')",
+    "EXPLAIN SELECT 1",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO ':memory:' (FORMAT csv)",
+    "EXPLAIN ANALYZE COPY (SELECT 1) TO '.tmp/file' (FORMAT csv)",
     "COPY totals TO '/tmp/tideline-escape.csv'",
     "COPY (SELECT 1) TO '/tmp/tideline-escape.csv'",
     "EXPORT DATABASE '/tmp/tideline-escape'",
@@ -155,11 +160,32 @@ ESCAPES = [
 
 
 @pytest.mark.parametrize("sql", ESCAPES)
-def test_a_statement_reaches_nothing_but_views(engine: SqlEngine, sql: str) -> None:
+def test_a_statement_reaches_nothing_but_views(
+    engine: SqlEngine, sql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not DuckDB's own files, at which it lets statements: there is one by each of their names."""
+    monkeypatch.chdir(tmp_path)
+    own = [tmp_path / ":memory:", tmp_path / ".tmp" / "file"]
+    own[1].parent.mkdir()
+    for file in own:
+        file.write_text("a secret")
     with pytest.raises(SqlError):
         engine.run(sql)
     assert not list(Path("/tmp").glob("tideline-escape*"))
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(own)
+    assert {file.read_text() for file in own} == {"a secret"}
     assert engine.run("SELECT count(*) AS n FROM totals").table["n"].to_pylist() == [4]
+
+
+def test_a_statement_learns_nothing_of_the_server_s_folders(home: Path, reader: Reader) -> None:
+    process = SqlProcess(Home(home))
+    try:
+        for sql in ("FROM duckdb_settings()", "FROM duckdb_databases()", "FROM duckdb_secrets()"):
+            _, rows = process.ask(sql)
+            told = json.dumps(pa.ipc.open_stream(rows).read_all().to_pylist(), default=str)
+            assert [path for path in (str(Path.cwd()), str(Path.home()), str(home)) if path in told] == []
+    finally:
+        process.close()
 
 
 def test_no_statement_runs_for_ever(engine: SqlEngine) -> None:
