@@ -14,9 +14,9 @@ from serving_layer.server import address_of, bind
 
 
 @contextmanager
-def running(app: Any) -> Iterator[str]:
-    """The base URL of a real server of an app, in a thread."""
-    with bind("127.0.0.1", 0) as listener:
+def running(app: Any, port: int = 0) -> Iterator[str]:
+    """The base URL of a real server of an app, in a thread; of any free port unless one is named."""
+    with bind("127.0.0.1", port) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -2,25 +2,44 @@
 
 import { parse } from "/spell.js";
 
-const KEPT = "tideline-token";
-let asking = null;
+const KEPT = "tideline-token", TIMEOUT = 30000, APART = 2000;
+const token = () => sessionStorage.getItem(KEPT);
+let asking = null, declined = false, ahead = 0;
 
-function token() {
-  return sessionStorage.getItem(KEPT);
+// How long people have been asked for tokens, in milliseconds: no server was slow meanwhile.
+export const held = { milliseconds: 0 };
+
+// Seconds since the epoch by the server's clock, which its answers tell.
+export const now = () => (Date.now() + ahead) / 1000;
+
+// What the server refuses, by the name that errors have in its API.
+export class Refused extends Error {
+  constructor({ condition, message, hint }) {
+    super([message, hint].filter(Boolean).join(". "));
+    this.condition = condition;
+  }
 }
 
-// Opens the dialog once, however many requests were refused; resolves when a token was given.
-function askForToken(why) {
-  const dialog = document.getElementById("token");
-  asking ??= new Promise((done) => {
+// Opens the dialog once, however many requests were refused; rejects where it is closed without a token.
+export function giveToken(why) {
+  const dialog = document.getElementById("token"), input = dialog.querySelector("input"), began = Date.now();
+  document.getElementById("other-token").hidden = false;
+  asking ??= new Promise((done, refuse) => {
+    let given = false;
     dialog.querySelector("p").textContent = why;
     dialog.querySelector("form").onsubmit = () => {
-      sessionStorage.setItem(KEPT, dialog.querySelector("input").value.trim());
-      dialog.querySelector("input").value = "";
-      asking = null;
-      done();
+      sessionStorage.setItem(KEPT, input.value.trim());
+      given = true;
     };
-    if (!dialog.open) dialog.showModal();
+    dialog.onclose = () => {
+      input.value = "";
+      asking = null;
+      declined = !given;
+      held.milliseconds += Date.now() - began;
+      if (given) done();
+      else refuse(new Error(why));
+    };
+    dialog.showModal();
   });
   return asking;
 }
@@ -28,12 +47,17 @@ function askForToken(why) {
 export async function ask(path, body) {
   const headers = { ...(token() && { Authorization: `Bearer ${token()}` }), ...(body && { "Content-Type": "application/json" }) };
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  const response = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(30000) });
+  const response = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(TIMEOUT) });
+  const text = await response.text(), apart = Date.parse(response.headers.get("Date")) - Date.now();
+  ahead = Math.abs(apart) > APART ? apart : 0;
+  if (token()) document.getElementById("other-token").hidden = false;
   if (response.status === 401) {
-    await askForToken(token() ? "This token is not valid." : "This server asks for a token.");
+    const why = token() ? "This token is not valid." : "This server asks for a token.";
+    if (declined) throw new Error(why);
+    await giveToken(why);
     return ask(path, body);
   }
-  const answer = parse(await response.text());
-  if (answer.error && answer.error.condition) throw new Error([answer.error.message, answer.error.hint].filter(Boolean).join(". "));
+  const answer = parse(text);
+  if (answer.error && answer.error.condition) throw new Refused(answer.error);
   return answer;
 }

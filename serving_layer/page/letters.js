@@ -1,7 +1,7 @@
 // Dead letters: which there are, why, and their bytes.
 
 import { ask } from "/api.js";
-import { element, spellTime, table } from "/spell.js";
+import { element, offer, spellTime, table, unturned } from "/spell.js";
 
 const find = (id) => document.getElementById(id);
 const MOST_BYTES = 2048;
@@ -20,7 +20,8 @@ function open(letter) {
   const shown = find("letter");
   shown.querySelector("h3").textContent = `${letter.source}, partition ${letter.partition}, offset ${letter.offset}`;
   shown.querySelector(".reason").textContent = letter.reason;
-  shown.querySelector(".text").textContent = letter.value.slice(0, MOST_BYTES);
+  const more = letter.value.length - MOST_BYTES;
+  shown.querySelector(".text").textContent = unturned(letter.value.slice(0, MOST_BYTES)) + (more > 0 ? `\n… ${more} more` : "");
   shown.querySelector(".bytes").textContent = hex(letter.base64);
   shown.hidden = false;
   shown.focus();
@@ -31,17 +32,15 @@ export async function refreshLetters() {
   const params = new URLSearchParams({ limit: 100, ...(source && { source }), ...(reason && { reason }) });
   const letters = (await ask(`/v1/dead-letters?${params}`)).dead_letters;
   find("letters-count").textContent = letters.length === 100 ? "The first 100." : letters.length === 1 ? "One." : `${letters.length || "None"}.`;
-  find("letters-rows").replaceChildren(table(["source", "place", "at", "reason", "bytes", ""], letters.map((letter) => {
+  find("letters-rows").replaceChildren(table(["source", "place", "at (UTC)", "reason", "bytes", ""], letters.map((letter) => {
     const button = element("button", "open");
     button.type = "button";
     button.setAttribute("aria-label", `open ${letter.source} ${letter.partition}:${letter.offset}`);
     button.addEventListener("click", () => open(letter));
-    return [letter.source, `${letter.partition}:${letter.offset}`, spellTime(letter.at), letter.reason, letter.bytes, button];
-  })));
+    return [letter.source, `${letter.partition}:${letter.offset}`, spellTime(letter.at), unturned(letter.reason), letter.bytes, button];
+  }), { place: "time", "at (UTC)": "time", bytes: "number", "": "time" }));
 }
 
 export function sourcesOfLetters(status) {
-  const select = find("letters-source"), names = Object.keys(status.sources);
-  if (select.options.length - 1 === names.length) return;
-  select.replaceChildren(new Option("all sources", ""), ...names.map((name) => new Option(name, name)));
+  offer(find("letters-source"), "all sources", Object.keys(status.sources));
 }

@@ -1,26 +1,26 @@
-// The page: which part is shown, how often it is asked for, its theme.
+// The page: which part is shown, how often what is asked for, its theme.
 
-import { ask } from "/api.js";
+import { ask, giveToken, held, Refused } from "/api.js";
 import { recolour } from "/charts.js";
 import { refreshHandoffs } from "/handoffs.js";
 import { refreshLetters, sourcesOfLetters } from "/letters.js";
 import { refreshPipeline } from "/pipeline.js";
-import { element, offsets, spell, spellCount, spellCut } from "/spell.js";
+import { element, spell, spellCount, spellCut, tell } from "/spell.js";
 import { offerViews, refreshVerify, startVerify } from "/verify.js";
-import { describe, forgetViews, refreshViews } from "/views.js";
+import { describe, refreshViews, showWaiting } from "/views.js";
 
-const EVERY = 1000, PARTS = ["views", "pipeline", "hand-offs", "dead-letters", "verify"];
+const EVERY = 1000, LONGEST = 30000, PARTS = ["views", "pipeline", "hand-offs", "dead-letters", "verify"];
 const find = (id) => document.getElementById(id);
+const shown = () => (polls.status.refused ? "views" : PARTS.find((part) => location.hash === `#${part}`) || "views");
 
 function showFacts(status) {
-  const state = find("state"), sum = (counts) => Object.values(counts).reduce((total, one) => total + (typeof one === "object" ? sum(one) : one), 0);
-  state.textContent = status.ready ? "ready" : "not ready";
-  state.className = status.ready ? "good" : "";
+  const sum = (counts) => Object.values(counts).reduce((total, one) => total + (typeof one === "object" ? sum(one) : one), 0);
+  const records = (cut) => spellCount(Object.values(status.sources).reduce((total, source) => total + source[cut], 0));
   const run = status.last_batch, steps = run ? (run.steps || []).map((step) => `${step.name} ${spell(step.seconds)} s`).join(", ") : "";
   const facts = [
-    ["committed", spellCount(offsets(status.committed)), spellCut(status.committed)],
-    ["published", spellCount(offsets(status.published)), spellCut(status.published)],
-    ["lag", status.lag_events === null ? "unknown" : spellCount(status.lag_events), status.kafka.error || "events in Kafka, not committed"],
+    ["committed", records("committed"), `records; ${spellCut(status.committed)}`],
+    ["published", records("published"), `records; ${spellCut(status.published)}`],
+    ["lag", status.lag_events === null ? "unknown" : spellCount(status.lag_events), status.kafka.error || "records in Kafka, not committed"],
     ["hand-offs", status.batch_version, `generations: ${status.generations.length}`],
     ["last batch run", run ? `${run.mode || "batch"}${run.seconds === undefined ? "" : `, ${spell(run.seconds)} s`}` : "none yet", steps],
     ["dead letters", spellCount(sum(status.dead_letters)), `${spellCount(sum(status.duplicates))} duplicates`],
@@ -31,48 +31,86 @@ function showFacts(status) {
     fact.append(element("dt", name), body);
     return fact;
   }));
+  showWaiting(status.views);
 }
 
-const shown = () => PARTS.find((part) => location.hash === `#${part}`) || "views";
+function showState(text, kind = "") {
+  tell(find("state"), text);
+  find("state").className = kind;
+}
 
-// Several parts ask for what they need at once; what one cannot have does not keep the others from theirs.
 const REFRESH = {
-  views: () => refreshViews(),
-  pipeline: (status) => refreshPipeline(status),
-  "hand-offs": (status) => refreshHandoffs(status),
-  "dead-letters": (status) => sourcesOfLetters(status),
+  pipeline: refreshPipeline,
+  "hand-offs": refreshHandoffs,
+  "dead-letters": sourcesOfLetters,
   verify: async () => {
     offerViews(await describe());
     await refreshVerify();
   },
 };
 
-let running = false, timer;
+// Asks again and again, a slow server less often; what one of them cannot have does not keep the other from its.
+class Poll {
+  constructor(work) {
+    Object.assign(this, { work, running: false, again: false, refused: false, problem: "" });
+  }
 
-async function refresh() {
-  if (running) return;
-  running = true;
-  const began = Date.now(), part = shown();
-  clearTimeout(timer);
-  const both = async () => {
-    const status = await ask("/v1/status");
-    showFacts(status);
-    if (part !== "views") await REFRESH[part](status);
-  };
-  const done = document.hidden ? [] : await Promise.allSettled([both(), ...(part === "views" ? [REFRESH.views()] : [])]);
-  const failed = [...new Set(done.filter((one) => one.status === "rejected").map((one) => one.reason.message))];
-  if (failed.length) forgetViews();
-  if (failed.length && failed.length === done.length) Object.assign(find("state"), { textContent: "no answer", className: "" });
-  find("error").hidden = !failed.length;
-  find("error").textContent = failed.join(" / ");
-  running = false;
-  timer = setTimeout(refresh, Math.max(EVERY, 3 * (Date.now() - began)));  // a slow server is asked less often
+  async look() {
+    clearTimeout(this.timer);
+    this.again = this.running;
+    if (this.running || this.refused) return;
+    this.running = true;
+    const began = Date.now() - held.milliseconds;
+    if (!document.hidden) {
+      this.problem = await this.work().then(() => "", (error) => error.message);
+      const problems = [...new Set(Object.values(polls).map((poll) => poll.problem).filter(Boolean))].join(" / ");
+      find("error").hidden = !problems;
+      tell(find("error"), problems);
+    }
+    this.running = false;
+    const took = Date.now() - held.milliseconds - began;
+    this.timer = setTimeout(() => this.look(), this.again ? 0 : Math.min(Math.max(EVERY, 3 * took), LONGEST));
+  }
 }
 
-function told(work) {
-  return () => work().then(() => { find("error").hidden = true; }, (error) => {
-    find("error").hidden = false;
-    find("error").textContent = error.message;
+async function lookAtStatus() {
+  const status = await ask("/v1/status").catch((error) => {
+    if (error.condition === "FORBIDDEN") return withoutOperations();
+    showState("no answer");
+    throw error;
+  });
+  if (!status) return;
+  showFacts(status);
+  showState(status.ready ? "ready" : "not ready", status.ready ? "good" : "");
+  if (shown() !== "views") await REFRESH[shown()](status);
+}
+
+async function lookAtViews() {
+  if (shown() !== "views") return;
+  try {
+    await refreshViews();
+    if (polls.status.refused) showState("this token sees views alone");
+  } catch (error) {
+    if (!(error instanceof Refused)) showState("no answer");
+    throw error;
+  }
+}
+
+// Of a role that may read, and not operate: it is shown what it may see, and the rest is not asked for again.
+function withoutOperations() {
+  polls.status.refused = true;
+  for (const part of PARTS.slice(1)) document.querySelector(`nav a[href="#${part}"]`).hidden = true;
+  find("facts").hidden = true;
+  show();
+}
+
+const polls = { status: new Poll(lookAtStatus), views: new Poll(lookAtViews) };
+
+// Of what somebody asked for: what is wrong stands beside it until it goes well.
+function told(work, problem) {
+  return () => work().then(() => { find(problem).hidden = true; }, (error) => {
+    find(problem).hidden = false;
+    tell(find(problem), error.message);
   });
 }
 
@@ -84,8 +122,8 @@ function show() {
     if (name === part) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (part === "dead-letters") told(refreshLetters)();
-  refresh();
+  if (part === "dead-letters") told(refreshLetters, "letters-problem")();
+  for (const poll of Object.values(polls)) poll.look();
 }
 
 function theme(chosen) {
@@ -99,7 +137,9 @@ find("theme").value = localStorage.getItem("tideline-theme") || "";
 find("theme").addEventListener("change", (event) => theme(event.target.value));
 theme(find("theme").value);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
-find("letters-form").addEventListener("submit", (event) => { event.preventDefault(); told(refreshLetters)(); });
-find("verify-form").addEventListener("submit", (event) => { event.preventDefault(); told(startVerify)(); });
+find("letters-form").addEventListener("submit", (event) => { event.preventDefault(); told(refreshLetters, "letters-problem")(); });
+find("verify-form").addEventListener("submit", (event) => { event.preventDefault(); told(startVerify, "verify-problem")(); });
+find("other-token").addEventListener("click", () => giveToken("It is kept as long as this tab.").then(() => location.reload(), () => {}));
 addEventListener("hashchange", show);
+document.addEventListener("visibilitychange", () => { for (const poll of Object.values(polls)) poll.look(); });
 show();

@@ -1,28 +1,31 @@
 // The pipeline as a graph: sources, layers, views, with what flows along each edge and how far behind it is.
 
-import { describe } from "/views.js";
+import { now } from "/api.js";
 import { Chart } from "/charts.js";
-import { spell, spellCount, spellShort, table } from "/spell.js";
+import { spellCount, spellRate, spellShort, table } from "/spell.js";
+import { describe } from "/views.js";
 
+const EACH = 46, NARROW = 560, COLUMNS = ["records a second", "committed", "lag", "to archive", "to publish"];
+const IDLE = 5;  // seconds without a micro-batch after which the speed layer has nothing to do
 let chart = null, before = null;
 
 // What changed since the look before, a second: events by source, and the share of time that micro-batches took.
 function rates(status) {
-  const now = Date.now() / 1000, speed = status.layers.speed, found = { events: {}, load: null };
-  if (before && now - before.at > 0.2) {
+  const at = Date.now() / 1000, { speed } = status.layers, found = { events: {}, load: null };
+  if (before && at - before.at > 0.2) {
     for (const [name, source] of Object.entries(status.sources)) {
       const was = before.status.sources[name];
-      if (was) found.events[name] = (source.committed - was.committed) / (now - before.at);
+      if (was) found.events[name] = (source.committed - was.committed) / (at - before.at);
     }
     const was = before.status.layers.speed;
     if (speed.at > was.at && speed.pid === was.pid && was.seconds !== undefined) found.load = Math.min((speed.seconds - was.seconds) / (speed.at - was.at), 1);
-    else if (speed.at === was.at) found.load = before.load;
+    else if (speed.at === was.at) found.load = now() - speed.at > IDLE ? 0 : before.load;
   }
-  before = { at: now, status, load: found.load };
+  before = { at, status, load: found.load };
   return found;
 }
 
-const perSecond = (rate) => (rate === undefined ? "" : `${spellShort(Math.max(rate, 0))}/s`);
+const perSecond = (rate) => (rate === undefined ? "" : `${spellRate(Math.max(rate, 0))}/s`);
 
 function layers(status, found) {
   const { speed, batch } = status.layers, running = batch.alive && batch.running;
@@ -51,7 +54,7 @@ function graph(status, views, found) {
   return {
     edges,
     columns: [
-      sources.map(([name, source]) => [`source ${name}`, `${name}\n${spellShort(source.committed)} events`, "source"]),
+      sources.map(([name, source]) => [`source ${name}`, `${name}\n${spellShort(source.committed)} records`, "source"]),
       [["speed", names.speed, "speed"], ["batch", names.batch, "batch"]],
       named.map((name) => [`view ${name}`, broken.includes(name) ? `${name}\nquarantined` : waiting.includes(name) ? `${name}\nwaits` : name, "view"]),
       [["serve", names.serve, "serve"]],
@@ -59,22 +62,25 @@ function graph(status, views, found) {
   };
 }
 
-function options({ columns, edges }, narrow) {
-  const most = Math.max(...columns.map((column) => column.length), 2), few = edges.length <= 40;
+// In pixels of a place of this width and height, so that nothing is stretched.
+function options({ columns, edges }, width, height) {
+  const narrow = width < NARROW, beside = narrow ? 44 : 90, few = edges.length <= 40;
+  const across = (column) => beside + (column / (columns.length - 1)) * (width - 2 * beside), down = (index, count) => ((index + 0.5) / count) * height;
+  const highest = Math.min(...columns.map((column) => down(0, column.length))), lowest = Math.max(...columns.map((column) => down(column.length - 1, column.length)));
   return (c) => {
     const colour = { source: c.several[2], speed: c.speed, batch: c.batch, view: c.quiet, serve: c.ink };
-    const data = columns.flatMap((column, across) => column.map(([name, label, kind], index) => {
-      const along = ((index + 0.5) / column.length) * most;
-      return {
-        name, x: narrow ? along * 90 : across * 230, y: narrow ? across * 130 : along * 56, symbol: kind === "view" ? "roundRect" : kind === "source" ? "circle" : "rect",
-        symbolSize: narrow ? 14 : 18, itemStyle: { color: colour[kind] },
-        label: { show: true, formatter: label, position: narrow ? (index % 2 ? "top" : "bottom") : across === 0 ? "bottom" : across === 3 ? "bottom" : kind === "view" ? "right" : "top", color: c.ink, fontSize: 11, lineHeight: 14, textBorderColor: c.card, textBorderWidth: 3 },
-      };
-    }));
+    const data = columns.flatMap((column, place) => column.map(([name, label, kind], index) => ({
+      name, x: across(place), y: down(index, column.length), symbol: kind === "view" ? "roundRect" : kind === "source" ? "circle" : "rect",
+      symbolSize: narrow ? 14 : 18, itemStyle: { color: colour[kind] },
+      label: {
+        show: true, formatter: label, position: kind === "view" || kind === "speed" ? "top" : "bottom", width: narrow ? 84 : 180, overflow: "truncate",
+        color: c.ink, fontSize: 11, lineHeight: 14, textBorderColor: c.card, textBorderWidth: 3,
+      },
+    })));
     return {
       legend: { show: false }, tooltip: { renderMode: "richText", confine: true, backgroundColor: c.card, textStyle: { color: c.ink } },
       series: [{
-        type: "graph", layout: "none", data, left: narrow ? 40 : 60, right: narrow ? 40 : 70, top: 40, bottom: 40, edgeSymbol: ["none", "arrow"], edgeSymbolSize: 6,
+        name: "pipeline", type: "graph", layout: "none", data, left: beside, width: width - 2 * beside, top: highest, height: lowest - highest, edgeSymbol: ["none", "arrow"], edgeSymbolSize: 6,
         links: edges.map(([source, target, told]) => ({
           source, target, tooltip: { formatter: `${source} to ${target}${told ? `: ${told}` : ""}` },
           label: { show: few && Boolean(told) && !narrow && (source.startsWith("source") || target.startsWith("view")), formatter: told, fontSize: 10, color: c.ink, textBorderColor: c.card, textBorderWidth: 3 },
@@ -86,16 +92,14 @@ function options({ columns, edges }, narrow) {
 }
 
 export async function refreshPipeline(status) {
-  const views = await describe(), found = rates(status), drawn = graph(status, views, found);
-  const place = document.getElementById("graph"), narrow = place.clientWidth < 560;
-  const most = Math.max(...drawn.columns.map((column) => column.length), 3);
-  place.classList.toggle("tall", most > 8);
+  const views = await describe(), found = rates(status), drawn = graph(status, views, found), place = document.getElementById("graph");
+  place.style.height = `${Math.max(300, EACH * Math.max(...drawn.columns.map((column) => column.length)))}px`;
   chart ??= new Chart(place);
-  chart.draw(options(drawn, narrow));
+  chart.draw(options(drawn, place.clientWidth, place.clientHeight));
   place.setAttribute("aria-label", `The pipeline: ${Object.keys(status.sources).length} sources, ${views.length} views; the table below says the same`);
   const rows = Object.entries(status.sources).map(([name, source]) => [
-    name, perSecond(found.events[name]) || "–", spellCount(source.committed), spell(source.lag), spellCount(source.committed - source.archived),
+    name, perSecond(found.events[name]) || "–", spellCount(source.committed), source.lag === null ? "unknown" : spellCount(source.lag), spellCount(source.committed - source.archived),
     spellCount(source.committed - source.published), views.filter((view) => view.source === name).map((view) => view.name).join(", "),
   ]);
-  document.getElementById("flows").replaceChildren(table(["source", "events a second", "committed", "lag", "to archive", "to publish", "views"], rows));
+  document.getElementById("flows").replaceChildren(table(["source", ...COLUMNS, "views"], rows, Object.fromEntries(COLUMNS.map((column) => [column, "number"]))));
 }

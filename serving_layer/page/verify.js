@@ -1,31 +1,32 @@
 // `verify` as a button: views recomputed from the log, and compared.
 
 import { ask } from "/api.js";
-import { element, spell, spellCount, table } from "/spell.js";
+import { element, offer, spell, spellClock, spellCount, table, tell } from "/spell.js";
 
 const find = (id) => document.getElementById(id);
+const NUMBERS = { keys: "number", values: "number", differences: "number", took: "number" };
 
 export function offerViews(views) {
-  const select = find("verify-view");
-  if (select.options.length - 1 === views.length) return;
-  select.replaceChildren(new Option("all views", ""), ...views.map((view) => new Option(view.name, view.name)));
+  offer(find("verify-view"), "all views", views.map((view) => view.name));
+}
+
+function said({ running, views, started_at, error, report }) {
+  if (running) return `Reading the log back and computing ${views ? views.join(", ") : "all views"} anew.`;
+  if (error) return `There is no verdict: ${error}`;
+  if (!report) return "Not asked yet.";
+  return report.equal
+    ? `Equal: all ${spellCount(report.keys)} keys of ${report.views.length} views equal a recompute from the log, in ${spell(report.seconds)} s, as of ${spellClock(started_at)} UTC.`
+    : `Not equal, as of ${spellClock(started_at)} UTC: what is served is not what the log says.`;
 }
 
 function show(state) {
   const verdict = find("verdict"), { report } = state;
   find("verify-start").disabled = state.running;
-  verdict.className = "";
-  if (state.running) verdict.textContent = `Reading the log back and computing ${state.views ? state.views.join(", ") : "all views"} anew: ${state.seconds} s.`;
-  else if (state.error) Object.assign(verdict, { textContent: `There is no verdict: ${state.error}`, className: "bad" });
-  else if (!report) verdict.textContent = "Not asked yet.";
-  else {
-    verdict.textContent = report.equal
-      ? `Equal: all ${spellCount(report.keys)} keys of ${report.views.length} views equal a recompute from the log, in ${spell(report.seconds)} s.`
-      : "Not equal: what is served is not what the log says.";
-    verdict.className = report.equal ? "good" : "bad";
-  }
+  tell(verdict, said(state));
+  verdict.className = state.running || !(report || state.error) ? "" : report && report.equal ? "good" : "bad";
+  tell(find("verify-seconds"), state.running ? `${state.seconds} s` : "");
   const rows = report ? report.views.map((view) => [view.view, view.equal ? "equal" : "differs", view.keys, view.values, view.differences, `${spell(view.seconds)} s`]) : [];
-  find("verified").replaceChildren(...(report ? [table(["view", "verdict", "keys", "values", "differences", "took"], rows)] : []));
+  find("verified").replaceChildren(...(report ? [table(["view", "verdict", "keys", "values", "differences", "took"], rows, NUMBERS)] : []));
   const wrong = report ? report.views.flatMap((view) => view.first.map((one) => `${view.view} ${JSON.stringify(one.key)} ${one.bucket || ""} ${one.measure}: expected ${spell(one.expected)}, found ${spell(one.found)}`)) : [];
   const faults = report ? report.logs.flatMap((log) => log.faults) : [];
   find("verify-wrong").replaceChildren(...[...wrong, ...faults].map((text) => element("li", text)));

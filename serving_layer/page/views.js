@@ -1,128 +1,75 @@
-// A card for each view: a chart or a table of one measure, drawn anew with each snapshot. Only cards that are seen are asked for.
+// The cards of the views. Only cards that are seen are asked for, and a view that fails fails alone.
 
-import { ask } from "/api.js";
-import { Chart, options } from "/charts.js";
-import { element, isNumber, spell, spellKey, spellTime } from "/spell.js";
+import { ask, Refused } from "/api.js";
+import { Card } from "/card.js";
+import { element } from "/spell.js";
 
-const ROWS = 12, TIMES = 48, VIEWS_EVERY = 10000;
+const VIEWS_EVERY = 10000, MOST = 100;
 const cards = new Map();
 const seen = new Set();
 const watch = new IntersectionObserver((entries) => {
+  const fresh = entries.filter((entry) => entry.isIntersecting && !seen.has(entry.target.dataset.view)).map((entry) => cards.get(entry.target.dataset.view));
   for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.dataset.view);
+  look(fresh.filter(Boolean));
 });
 let describedAt = 0;
 
-const ordered = (view) => Object.entries(view.measures).filter(([, measure]) => measure.type !== "structured").map(([name]) => name);
-const shownAs = (view) => [
-  ...(view.bucket ? [["time", "over time"]] : []),
-  view.key.length ? ["top", "most"] : ["total", "in all"],
-  ["table", "table"],
-];
-
-function card(view) {
-  const made = document.getElementById("view").content.firstElementChild.cloneNode(true);
-  made.dataset.view = view.name;
-  made.querySelector("h3").textContent = view.name;
-  const measure = made.querySelector(".measure"), kind = made.querySelector(".kind");
-  for (const name of [...Object.keys(view.measures), ...Object.keys(view.answers)]) measure.append(new Option(name, name));
-  for (const [value, text] of shownAs(view)) kind.append(new Option(text, value));
-  for (const select of [measure, kind]) select.addEventListener("change", () => refreshViews(true).catch(() => {}));
-  made.querySelector(".scroll").setAttribute("aria-label", `${view.name}, scrolls sideways`);
-  made.querySelector(".chart").setAttribute("aria-label", `${view.name}, not drawn yet`);
-  watch.observe(made);
-  return { view, made, measure, kind, chart: null, last: new Map(), oldest: null, asked: "" };
+// Cards at once, beside what is asked for every so often, which tells what is wrong.
+function look(some) {
+  refreshCards(some).catch(() => {});
 }
 
 function layOut(views) {
-  for (const [name, old] of cards) {
-    const view = views.find((candidate) => candidate.name === name);
-    if (!view || view.fingerprint !== old.view.fingerprint) {
-      old.chart?.end();
-      watch.unobserve(old.made);
-      old.made.remove();
-      cards.delete(name);
-      seen.delete(name);
-    }
-  }
+  const place = document.getElementById("cards");
   for (const view of views) {
-    if (!cards.has(view.name)) {
-      cards.set(view.name, card(view));
-      document.getElementById("cards").append(cards.get(view.name).made);
-    }
+    const old = cards.get(view.name);
+    if (old && old.view.fingerprint === view.fingerprint) continue;
+    const made = new Card(view, (card) => look([card]), old);
+    cards.set(view.name, made);
+    if (old) {
+      watch.unobserve(old.made);
+      old.made.before(made.made);
+      old.end();
+      seen.delete(view.name);
+    } else place.append(made.made);
+    watch.observe(made.made);
+  }
+  for (const [name, old] of cards) {
+    if (views.some((view) => view.name === name)) continue;
+    watch.unobserve(old.made);
+    old.end();
+    cards.delete(name);
+    seen.delete(name);
   }
   document.getElementById("none").hidden = views.length > 0;
 }
 
-function query({ view, measure, kind, oldest }) {
-  const name = measure.value, common = { view: view.name, parts: true, measures: [name] };
-  if (kind.value === "time") {
-    const newest = { ...common, group_by: [], order: ["-bucket"], limit: TIMES };
-    return oldest ? { ...newest, from: oldest } : newest;  // the newest are at least as new as they were
+// One answer or refusal for each card: of one snapshot, but for those that failed the last time.
+async function answers(asked) {
+  const alone = (one) => ask("/v1/query", { queries: [one.query()] }).then(({ results }) => results[0], (error) => {
+    if (!(error instanceof Refused)) throw error;
+    return error;
+  });
+  const sound = asked.filter((one) => !one.failed), found = new Map();
+  try {
+    const { results } = sound.length ? await ask("/v1/query", { queries: sound.map((one) => one.query()) }) : { results: [] };
+    sound.forEach((one, index) => found.set(one, results[index]));
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    if (/VIEW/.test(error.condition)) describedAt = 0;
   }
-  if (kind.value === "total") return { ...common, ...(view.bucket && { window: "all" }) };
-  const by = name in view.measures && !ordered(view).includes(name) ? ordered(view)[0] : name;
-  if (kind.value === "top") return { ...common, limit: ROWS, ...(view.bucket && { window: "all" }), ...(by && { order: [`-${by}`] }) };
-  return { ...common, limit: ROWS, order: view.bucket ? ["-bucket", ...(by ? [`-${by}`] : [])] : by ? [`-${by}`] : [] };
+  await Promise.all(asked.filter((one) => !found.has(one)).map(async (one) => found.set(one, await alone(one))));
+  return asked.map((one) => found.get(one));
 }
 
-function show(one, result) {
-  const { view, made, measure, kind } = one, name = measure.value, isTable = kind.value === "table";
-  made.querySelector(".scroll").hidden = !isTable;
-  made.querySelector(".chart").hidden = isTable;
-  if (isTable) showTable(one, result);
-  else showChart(one, result);
-  one.oldest = kind.value === "time" && result.rows.length === TIMES ? result.rows[TIMES - 1].bucket : null;
-  made.querySelector(".proof").textContent = spellProof(result, name);
-}
-
-function showChart(one, result) {
-  const { view, made, measure, kind } = one, name = measure.value, keys = view.key.map((column) => column.name);
-  const side = (row, which) => row.parts[which] && row.parts[which][name];
-  const rows = result.rows.map((row) => ({
-    label: kind.value === "time" ? spellTime(row.bucket) : spellKey(row, keys), merged: row[name], batch: side(row, "batch"), speed: side(row, "speed"),
-  }));
-  if (kind.value === "time") rows.reverse();
-  const place = made.querySelector(".chart");
-  one.chart ??= new Chart(place);
-  one.chart.draw(options(rows, view.measures[name], kind.value !== "time"));
-  const newest = rows[kind.value === "time" ? rows.length - 1 : 0];
-  place.setAttribute("aria-label", `${view.name}, ${name}: ${newest ? `${newest.label} ${spell(newest.merged)}, of ${rows.length} shown` : "nothing yet"}`);
-}
-
-function showTable(one, result) {
-  const { view, made, measure, last } = one, name = measure.value, keys = view.key.map((column) => column.name);
-  const times = view.bucket ? ["bucket"] : [], head = element("tr"), seenNow = new Map();
-  const heading = (text, kind) => Object.assign(element("th", text, kind), { scope: "col" });
-  for (const column of [...keys, ...times]) head.append(heading(column));
-  for (const side of ["batch", "speed", "merged"]) head.append(heading(side, `value ${side}`));
-  made.querySelector("thead").replaceChildren(head);
-  made.querySelector("tbody").replaceChildren(...result.rows.map((row) => {
-    const line = element("tr");
-    for (const key of keys) line.append(element("td", row[key] === null ? "null" : spell(row[key])));
-    for (const time of times) line.append(element("td", spellTime(row[time]), "time"));
-    const sides = { batch: row.parts.batch && row.parts.batch[name], speed: row.parts.speed && row.parts.speed[name], merged: row[name] };
-    for (const [side, value] of Object.entries(sides)) {
-      const text = spell(value), place = JSON.stringify([name, side, ...keys.map((key) => row[key]), ...times.map((time) => row[time])]);
-      const changed = last.size && last.get(place) !== text ? " changed" : "";
-      seenNow.set(place, text);
-      line.append(element("td", text, `value ${text === "–" ? "none" : side}${isNumber(value) ? " number" : ""}${changed}`));
-    }
-    return line;
-  }));
-  one.last = seenNow;
-}
-
-function spellProof({ proof, rows }, name) {
-  const bound = proof.measures[name], both = (sides) => sides.batch + sides.speed;
-  const parts = [`${rows.length} rows shown`, `version ${proof.version}`, `${proof.events.batch} events in batch + ${proof.events.speed} in speed`,
-    `${both(proof.duplicates)} duplicates`, `${both(proof.dead_letters)} dead letters`, `${both(proof.rejects)} rejects`];
-  if (proof.floor) parts.push(`nothing before ${spellTime(proof.floor)}`);
-  if (bound) parts.push(`${name} is ${bound.exact ? "exact" : bound.text}`);
-  return parts.join(" · ");
-}
-
-export function forgetViews() {
-  describedAt = 0;
+async function refreshCards(some) {
+  if (!some.length) return;
+  const chosen = some.map((one) => one.chosen), found = await answers(some);
+  some.forEach((one, index) => {
+    if (cards.get(one.view.name) !== one || one.chosen !== chosen[index]) return;
+    if (found[index] instanceof Refused) one.fail(found[index]);
+    else one.show(found[index]);
+  });
 }
 
 export async function describe() {
@@ -133,15 +80,17 @@ export async function describe() {
   return [...cards.values()].map((one) => one.view);
 }
 
-export async function refreshViews(changed) {
+export async function refreshViews() {
   await describe();
-  const asked = [...cards.values()].filter((one) => seen.has(one.view.name)).slice(0, 100);
-  if (changed) for (const one of asked) one.oldest = null;
-  if (!asked.length) return;
-  const chosen = asked.map((one) => one.measure.value + one.kind.value);
-  const { results } = await ask("/v1/query", { queries: asked.map(query) });
-  asked.forEach((one, index) => {
-    if (cards.get(one.view.name) === one && chosen[index] === one.measure.value + one.kind.value) show(one, results[index]);
-  });
+  await refreshCards([...cards.values()].filter((one) => seen.has(one.view.name)).slice(0, MOST));
 }
 
+// Views that do not answer, or not as they were defined last, and why.
+export function showWaiting({ waiting, quarantined }) {
+  const lines = [
+    ...quarantined.map((entry) => `${entry.view} failed in the ${entry.layer} layer and is quarantined: ${entry.reason}`),
+    ...waiting.filter((name) => !quarantined.some((entry) => entry.view === name)).map((name) => `${name} waits for the next batch run${cards.has(name) ? ", and answers as it was" : ""}`),
+  ];
+  const place = document.getElementById("waiting");
+  if (place.textContent !== lines.join("")) place.replaceChildren(...lines.map((line) => element("li", line)));
+}

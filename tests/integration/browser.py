@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,12 +60,28 @@ class Browser:
 
 
 @contextmanager
-def browsing(url: str, pictures: Path) -> Iterator[Browser]:
-    """A browser on the page at `url`, in light colours."""
+def launched() -> Iterator[Chromium]:
+    """A Chromium, of which there is one at a time."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
         try:
-            yield Browser(page, url, pictures)
+            yield chromium
         finally:
             chromium.close()
+
+
+@contextmanager
+def opened(chromium: Chromium, url: str, pictures: Path) -> Iterator[Browser]:
+    """The page at `url`, in light colours, as somebody sees it who comes for the first time."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    try:
+        yield Browser(page, url, pictures)
+    finally:
+        page.close()
+
+
+@contextmanager
+def browsing(url: str, pictures: Path) -> Iterator[Browser]:
+    """A browser on the page at `url`."""
+    with launched() as chromium, opened(chromium, url, pictures) as found:
+        yield found

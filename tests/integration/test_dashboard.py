@@ -24,6 +24,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.csv.gz"
+TEXTS = ("string", "timestamp", "date", "boolean", "binary")  # of which there are no charts
 PARTS = ("views", "pipeline", "hand-offs", "dead-letters", "verify")
 
 
@@ -93,8 +94,9 @@ def test_every_measure_of_every_view_is_drawn_and_every_view_in_every_way(browse
             card.locator(".measure").select_option(measure)
             for kind in kinds if number == 0 else kinds[:1]:
                 card.locator(".kind").select_option(kind)
-                card.locator(".scroll" if kind == "table" else ".chart").wait_for(state="visible", timeout=PATIENCE)
-                if kind == "table":
+                listed = kind == "table" or view["measures"].get(measure, {}).get("type") in TEXTS
+                card.locator(".scroll" if listed else ".chart").wait_for(state="visible", timeout=PATIENCE)
+                if listed:
                     card.locator("tbody tr").first.wait_for(timeout=PATIENCE)
                     continue
                 wanted = [view["name"], f"{view['name']}, {measure}:"]
@@ -126,7 +128,8 @@ def test_bars_show_both_sides_and_the_tideline_between_them(browser: Browser, sh
         drawn = browser.page.evaluate(SERIES, view["name"])
         if not drawn or [one["name"] for one in drawn["series"]] != ["batch", "speed", "tideline"]:
             return False
-        batch, speed, tideline = (one["data"] for one in drawn["series"])
+        there = [place for place, label in enumerate(drawn["labels"]) if label != "⋯"]  # where times without rows lie
+        batch, speed, tideline = ([one["data"][place] for place in there] for one in drawn["series"])
         assert [value or 0 for value in batch] == tideline
         query = {"view": view["name"], "group_by": [], "order": ["-bucket"], "limit": 48, "measures": [measure]}
         rows = httpx.post(f"{browser.url}/v1/query", json={"queries": [query]}).json()["results"][0]["rows"]
