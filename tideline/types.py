@@ -250,7 +250,7 @@ def parse_text(kind: ColumnType, text: str) -> Any:
             if (
                 not unscaled.is_finite()
                 or unscaled != unscaled.to_integral_value()
-                or abs(unscaled) >= 10**kind.precision
+                or unscaled.copy_abs() >= 10**kind.precision  # abs would round to 28 digits
             ):
                 raise ValueError(text)
             return int(unscaled)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tideline.codec import pack_row, unpack_row
+from tideline.errors import UsageError
 from tideline.keys import encode_key, key_range
-from tideline.types import ColumnType, parse_type
+from tideline.types import ColumnType, from_wire, parse_text, parse_type
 
 LARGEST_LMDB_KEY = 511
 INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)
@@ -139,3 +140,13 @@ def test_a_large_number_leaves_nothing_in_the_next_row() -> None:
 def test_a_key_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shorter|longer"):
         encode_key([TYPES["string"]] * 2, ["a"], None)
+
+
+@pytest.mark.parametrize("kind", ["decimal(38,10)", "decimal(38,0)", "decimal(38,38)", "decimal(29,2)"])
+def test_the_largest_decimal_is_a_key_and_the_next_is_none(kind: str) -> None:
+    type_ = parse_type(kind)
+    largest = 10**type_.precision - 1
+    for sign in (1, -1):
+        assert parse_text(type_, str(from_wire(type_, sign * largest))) == sign * largest
+        with pytest.raises(UsageError):
+            parse_text(type_, str(from_wire(type_, sign * (largest + 1))))
