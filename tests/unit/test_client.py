@@ -120,7 +120,7 @@ def test_both_clients_have_the_same_calls() -> None:
 
 
 def test_a_client_knows_every_option_of_a_query() -> None:
-    assert set(GET_OPTIONS) - {"key"} == requests._OPTIONS
+    assert set(GET_OPTIONS) - {"key"} == requests.QUERY_OPTIONS
 
 
 def test_errors_are_those_of_the_server(url: str) -> None:

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any
 
+import anyio
 import httpx
 
 from tideline.client import requests as ask
 from tideline.client.answers import Change, RemoteResult, SqlResult
-from tideline.client.events import EventReader
+from tideline.client.events import EventReader, async_lines_of
+from tideline.client.values import check_key, is_text
 from tideline.cut import Cut
+from tideline.errors import UsageError
 
 
 class AsyncClient:
     """A server's views, as `Client` has them, for `async with`.
 
-    A request that fails in a way that passes is sent again, until `timeout` seconds are over in all. Raises UsageError
-    for what is wrong with a request, OutsideError for all else, SERVER_UNREACHABLE where no reply comes.
+    A request that fails in a way that passes is sent again, until `timeout` seconds are over in all: the client's, or
+    those of the call where they are more. Raises UsageError for what is wrong with a request, OutsideError for all
+    else, SERVER_UNREACHABLE where no whole reply comes.
     """
 
     def __init__(self, url: str, token: str | None = None, timeout: float = 30.0, **options: Any) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._http = httpx.AsyncClient(base_url=self.url, headers=ask.headers_of(token), **options)
+        self._types: dict[str, dict[str, str]] = {}
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -49,7 +55,12 @@ class AsyncClient:
         return AsyncView(self, name)
 
     async def query_many(self, queries: Sequence[Mapping[str, Any]]) -> list[RemoteResult]:
-        """The answers to several queries on one snapshot, each an object as `POST /v1/query` takes it."""
+        """The answers to several queries on one snapshot, each an object as `POST /v1/query` takes it.
+
+        Their rows have the values of JSON: decimals and times are text.
+        """
+        for query in queries:
+            await self._check_key(query.get("view"), query.get("key"))
         return ask.results_of(await self.call(ask.query_call(queries)))
 
     async def sql(self, statement: str, *, limit: int | None = None, timeout: float | None = None) -> SqlResult:
@@ -81,49 +92,71 @@ class AsyncClient:
                 return response
             outcome = await self._step(step)
 
+    async def _check_key(self, view: Any, key: Any) -> None:
+        """See `Client._check_key`."""
+        if not isinstance(view, str) or not isinstance(key, Mapping) or is_text(key):
+            return
+        try:
+            check_key(self._types[view], key)
+        except (KeyError, UsageError):
+            self._types[view] = ask.types_of(await self.call(ask.describe_call(view)))
+            check_key(self._types[view], key)
+
     async def _step(self, step: tuple[ask.Call, float] | float) -> ask.Outcome:
         if isinstance(step, float):
             await asyncio.sleep(step)
             return None
         call, seconds = step
         try:
-            return await self._http.request(**ask.arguments(call, seconds))
-        except httpx.TransportError as error:
-            return error
+            with anyio.fail_after(seconds):
+                return await self._http.request(**ask.arguments(call, seconds))
+        except (httpx.TransportError, TimeoutError) as error:
+            return ask.fault(error)
 
     async def changes(self, view: str, **options: Any) -> AsyncIterator[Change]:
         """A view's answer as it changes: a snapshot, then what changes. Where the stream ends it goes on with another.
 
         Options are those of `get` but for what is of one answer, and `every`, how often to look.
         """
+        await self._check_key(view, ask.split(options, ask.STREAM_OPTIONS)[1])
         reader = EventReader()
         while True:
-            async for change in self._stream(reader, ask.changes_call(view, options, reader.last)):
-                yield change
+            reader.begin()
+            async with aclosing(self._lines(ask.changes_call(view, options, reader.last))) as lines:
+                async for line in lines:
+                    change = reader.take(line)
+                    if change is not None:
+                        yield change
             await asyncio.sleep(ask.BETWEEN)
 
-    async def _stream(self, reader: EventReader, call: ask.Call) -> AsyncIterator[Change]:
-        steps, outcome = ask.attempts(self.url, call, self.timeout), ask.NOTHING
+    async def _lines(self, call: ask.Call) -> AsyncGenerator[str, None]:
+        """The lines of a stream, until it ends in whichever way; the client's `timeout` is for the first one."""
+        steps, outcome, is_open = ask.attempts(self.url, call, self.timeout), ask.NOTHING, False
         while True:
             step = steps.send(outcome)
             if isinstance(step, float):
-                await asyncio.sleep(step)
-                outcome = None
+                outcome = await self._step(step)
                 continue
+            _, seconds = step
             try:
-                async with self._http.stream(**ask.arguments(call, self.timeout)) as response:
-                    if response.is_success:
-                        async for line in response.aiter_lines():
-                            change = reader.take(line)
-                            if change is not None:
-                                yield change
-                        return
-                    await response.aread()
-                    outcome = response
-            except httpx.TransportError as error:
-                if reader.is_new():
+                async with AsyncExitStack() as stack:
+                    with anyio.fail_after(seconds):
+                        stream = self._http.stream(**ask.arguments(call, seconds))
+                        outcome = await stack.enter_async_context(stream)
+                        if not outcome.is_success:
+                            await outcome.aread()
+                            continue
+                        lines = async_lines_of(outcome.aiter_bytes())
+                        first = await anext(lines, "")
+                    is_open = True
+                    yield first
+                    async for line in lines:
+                        yield line
                     return
-                outcome = error
+            except (httpx.TransportError, TimeoutError) as error:
+                if is_open:
+                    return
+                outcome = ask.fault(error)
 
 
 class AsyncView:
@@ -134,7 +167,11 @@ class AsyncView:
         self.name = name
 
     async def get(self, **options: Any) -> RemoteResult:
-        """The answer to a query; options as `ViewReader.get` takes them."""
+        """The answer to a query; options as `ViewReader.get` takes them.
+
+        With `parts` its rows have the values of JSON: decimals and times are text.
+        """
+        await self._client._check_key(self.name, ask.split(options)[1])
         return ask.rows_of(await self._client.call(ask.rows_call(self.name, options)))
 
     async def pages(self, limit: int = 1000, **options: Any) -> AsyncIterator[RemoteResult]:

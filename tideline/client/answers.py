@@ -55,35 +55,32 @@ class _Table(ABC):
 class RemoteResult(_Table):
     """An answer to a query, as `serving_layer.result.Result` is one: `rows`, `proof`, `columns`, `next`."""
 
-    def __init__(self, table: pyarrow.Table | None, rows: list[Row] | None, proof: dict[str, Any], next: str | None):
+    def __init__(self, table: pyarrow.Table | None, columns: list[str], proof: dict[str, Any], next: str | None):
         self._table = table
+        self.columns = columns
+        """The rows' columns in order: key columns, `bucket` or `window`, measures and answers."""
         self.proof = proof
         self.next = next
-        if rows is not None:
-            self.rows = rows
 
     @classmethod
     def from_arrow(cls, stream: bytes, proof: dict[str, Any], next: str | None) -> RemoteResult:
         """The answer of an Arrow stream."""
-        return cls(_read(stream), None, proof, next)
+        table = _read(stream)
+        return cls(table, list(table.column_names), proof, next)
 
     @classmethod
     def from_json(cls, answer: Mapping[str, Any]) -> RemoteResult:
         """The answer of a JSON object: its rows have the values of JSON, and the parts if they were asked for."""
-        return cls(None, list(answer["rows"]), dict(answer["proof"]), answer["next"])
-
-    @property
-    def columns(self) -> list[str]:
-        """The rows' columns in order."""
-        return list(self.to_arrow().column_names)
+        found = cls(None, list(answer["columns"]), dict(answer["proof"]), answer["next"])
+        found.rows = list(answer["rows"])
+        return found
 
     def to_arrow(self) -> pyarrow.Table:
         """The rows as an Arrow table; of an answer that came as JSON, structured values are JSON texts."""
         if self._table is None:
             import pyarrow as pa
 
-            rows = [{name: _flat(value) for name, value in row.items()} for row in self.rows]
-            self._table = pa.Table.from_pylist(rows)
+            self._table = pa.table({name: [_flat(row[name]) for row in self.rows] for name in self.columns})
         return self._table
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -11,21 +12,26 @@ import httpx
 
 from tideline.client import requests as ask
 from tideline.client.answers import Change, RemoteResult, SqlResult
-from tideline.client.events import EventReader
+from tideline.client.deadline import keep, within
+from tideline.client.events import EventReader, lines_of
+from tideline.client.values import check_key, is_text
 from tideline.cut import Cut
+from tideline.errors import UsageError
 
 
 class Client:
     """A server's views, as `Reader` has those of a home. Use it with `with`; safe to use from several threads.
 
-    A request that fails in a way that passes is sent again, until `timeout` seconds are over in all. Raises UsageError
-    for what is wrong with a request, OutsideError for all else, SERVER_UNREACHABLE where no reply comes.
+    A request that fails in a way that passes is sent again, until `timeout` seconds are over in all: the client's, or
+    those of the call where they are more. Raises UsageError for what is wrong with a request, OutsideError for all
+    else, SERVER_UNREACHABLE where no whole reply comes.
     """
 
     def __init__(self, url: str, token: str | None = None, timeout: float = 30.0, **options: Any) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._http = httpx.Client(base_url=self.url, headers=ask.headers_of(token), **options)
+        self._types: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Client:
         return self
@@ -46,7 +52,12 @@ class Client:
         return RemoteView(self, name)
 
     def query_many(self, queries: Sequence[Mapping[str, Any]]) -> list[RemoteResult]:
-        """The answers to several queries on one snapshot, each an object as `POST /v1/query` takes it."""
+        """The answers to several queries on one snapshot, each an object as `POST /v1/query` takes it.
+
+        Their rows have the values of JSON: decimals and times are text.
+        """
+        for query in queries:
+            self._check_key(query.get("view"), query.get("key"))
         return ask.results_of(self.call(ask.query_call(queries)))
 
     def sql(self, statement: str, *, limit: int | None = None, timeout: float | None = None) -> SqlResult:
@@ -76,13 +87,27 @@ class Client:
                 return response
             outcome = self._step(step)
 
+    def _check_key(self, view: Any, key: Any) -> None:
+        """Raises UsageError BAD_VALUE for Python values that the key columns of a view do not take.
+
+        It asks the server for the columns' types where they are needed and not known, or not right any more.
+        """
+        if not isinstance(view, str) or not isinstance(key, Mapping) or is_text(key):
+            return
+        try:
+            check_key(self._types[view], key)
+        except (KeyError, UsageError):
+            self._types[view] = ask.types_of(self.call(ask.describe_call(view)))
+            check_key(self._types[view], key)
+
     def _step(self, step: tuple[ask.Call, float] | float) -> ask.Outcome:
         if isinstance(step, float):
             time.sleep(step)
             return None
         call, seconds = step
         try:
-            return self._http.request(**ask.arguments(call, seconds))
+            with within(seconds):
+                return self._http.request(**_arguments(call, seconds))
         except httpx.TransportError as error:
             return error
 
@@ -91,30 +116,43 @@ class Client:
 
         Options are those of `get` but for what is of one answer, and `every`, how often to look.
         """
+        self._check_key(view, ask.split(options, ask.STREAM_OPTIONS)[1])
         reader = EventReader()
         while True:
-            yield from self._stream(reader, ask.changes_call(view, options, reader.last))
+            reader.begin()
+            yield from filter(None, map(reader.take, self._lines(ask.changes_call(view, options, reader.last))))
             time.sleep(ask.BETWEEN)
 
-    def _stream(self, reader: EventReader, call: ask.Call) -> Iterator[Change]:
-        steps, outcome = ask.attempts(self.url, call, self.timeout), ask.NOTHING
+    def _lines(self, call: ask.Call) -> Iterator[str]:
+        """The lines of a stream, until it ends in whichever way; the client's `timeout` is for the first one."""
+        steps, outcome, is_open = ask.attempts(self.url, call, self.timeout), ask.NOTHING, False
         while True:
             step = steps.send(outcome)
             if isinstance(step, float):
-                time.sleep(step)
-                outcome = None
+                outcome = self._step(step)
                 continue
+            _, seconds = step
             try:
-                with self._http.stream(**ask.arguments(call, self.timeout)) as response:
-                    if response.is_success:
-                        yield from filter(None, map(reader.take, response.iter_lines()))
-                        return
-                    response.read()
-                    outcome = response
+                with ExitStack() as stack:
+                    with within(seconds):
+                        outcome = stack.enter_context(self._http.stream(**_arguments(call, seconds)))
+                        if not outcome.is_success:
+                            outcome.read()
+                            continue
+                        lines = lines_of(outcome.iter_bytes())
+                        first = next(lines, "")
+                    is_open = True
+                    yield first
+                    yield from lines
+                    return
             except httpx.TransportError as error:
-                if reader.is_new():
+                if is_open:
                     return
                 outcome = error
+
+
+def _arguments(call: ask.Call, seconds: float) -> dict[str, Any]:
+    return {**ask.arguments(call, seconds), "extensions": {"trace": keep}}
 
 
 class RemoteView:
@@ -125,7 +163,11 @@ class RemoteView:
         self.name = name
 
     def get(self, **options: Any) -> RemoteResult:
-        """The answer to a query; options as `ViewReader.get` takes them."""
+        """The answer to a query; options as `ViewReader.get` takes them.
+
+        With `parts` its rows have the values of JSON: decimals and times are text.
+        """
+        self._client._check_key(self.name, ask.split(options)[1])
         return ask.rows_of(self._client.call(ask.rows_call(self.name, options)))
 
     def pages(self, limit: int = 1000, **options: Any) -> Iterator[RemoteResult]:
