@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -112,21 +113,35 @@ def test_structured_answers_are_json_in_a_database_also_where_they_are_empty(
     assert [tuple(row) for row in found] == [(0, '{"cup": 2}', "[1]"), (1, "{}", "[]"), (2, None, None)]
 
 
-def test_a_database_that_rounds_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_database_that_keeps_other_values_is_an_error(spark: SparkSession, tmp_path: Path) -> None:
     url = f"jdbc:derby:{tmp_path / 'derby'};create=true"
-    cents = pa.table({"amount": pa.array([Decimal("1.25"), Decimal("2.50")], pa.decimal128(10, 2))})
-    assert export_jdbc(spark, cents, url, "T", {}) == 2
-    thousandths = pa.table({"amount": pa.array([Decimal("1.257")], pa.decimal128(10, 3))})
-    with pytest.raises(ExportError, match="amount"):
-        export_jdbc(spark, thousandths, url, "T", {})
+    first = {"amount": pa.array([Decimal("1.25"), Decimal("2.50")], pa.decimal128(10, 2))}
+    halves = pa.array([1.5, 2.5], pa.float32())
+    assert export_jdbc(spark, pa.table({**first, "other": halves}), url, "T", {}) == 2
+    with pytest.raises(ExportError, match="values of other as"):
+        export_jdbc(spark, pa.table({**first, "other": [1.5, 0.1]}), url, "T", {})
+    for amounts in (["1.257"], ["0.004", "-0.004"]):  # of which the sum would be right
+        rounded = pa.array(list(map(Decimal, amounts)), pa.decimal128(10, 3))
+        with pytest.raises(ExportError, match="values of amount as"):
+            export_jdbc(spark, pa.table({"amount": rounded, "other": [1.5] * len(rounded)}), url, "T", {})
+    large = pa.table({"whole": pa.array([Decimal(10**30)], pa.decimal128(38, 0))})
+    assert export_jdbc(spark, large, url, "LARGE", {}) == 1
+    assert spark.read.jdbc(url, "LARGE").collect()[0][0] == 10**30
 
 
 def test_a_database_that_is_not_there_is_named_without_its_password(spark: SparkSession, site: Site) -> None:
     with Reader(site.home) as reader:
         table = reader.query(Query("totals", measures="lines")).to_arrow()
-    with pytest.raises(ExportError) as refused:
-        export_jdbc(spark, table, "jdbc:derby:/nowhere/at/all;password=secret", "T", {})
-    assert "secret" not in str(refused.value)
+    for url in (
+        "jdbc:derby:/nowhere/at/all;password=secret",
+        "jdbc:nodriver://shop:secret@localhost/db",
+        "jdbc:nodriver:thin:scott/secret@//localhost/db?password=secret",
+    ):
+        with pytest.raises(ExportError) as refused:
+            export_jdbc(spark, table, url, "T", {"user": "shop", "password": "secret"})
+        assert "secret" not in str(refused.value)
+        assert "/nowhere" in str(refused.value) or "localhost/db" in str(refused.value)
+        assert re.search("not found|No suitable driver", str(refused.value)), str(refused.value)
 
 
 def test_the_command_exports_once_and_on_a_schedule(site: Site, tmp_path: Path) -> None:

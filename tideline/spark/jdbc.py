@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import DecimalType, IntegralType
 
 from tideline.export import ExportError
 
@@ -19,32 +18,56 @@ _DIGITS = 31
 def export_jdbc(spark: SparkSession, found: pa.Table, url: str, table: str, properties: Mapping[str, str]) -> int:
     """Replaces a table of a database by rows, through Spark; how many rows. Structured answers become JSON texts.
 
-    The table is emptied and filled where it is there already, so that its grants and indexes stay. Its numbers are read
-    back and added up: a database that rounds them is an error, after the fact. Raises ExportError.
+    The table is emptied and filled where it is there already, so that its grants and indexes stay. It is read back and
+    compared: a database that keeps other values is an error, after the fact. Raises ExportError.
     """
     plain = _flat(found)
-    where = url.partition("?")[0].partition(";")[0]  # what follows may hold a password
+    target = f"{_without_secrets(url)} {table}"
     try:
         frame = spark.createDataFrame(plain.combine_chunks())
         writer: Any = frame.coalesce(1).write.mode("overwrite").option("truncate", "true")
         writer.jdbc(url, table, properties=dict(properties))
-        told, kept = _sums(frame), _sums(spark.read.jdbc(url, table, properties=dict(properties)))
+        changed = _changed(frame, spark.read.jdbc(url, table, properties=dict(properties)))
     except Exception as error:  # noqa: BLE001 - whatever a driver raises
-        reason = str(error).splitlines()[0][:300]
-        raise ExportError("NOT_EXPORTED", target=f"{where} {table}", reason=reason) from None
-    changed = [name for name, value in told.items() if kept.get(name) != value]
+        reason = _reason(error).replace(url, _without_secrets(url))
+        for secret in filter(None, [properties.get("password")]):
+            reason = reason.replace(secret, "***")
+        raise ExportError("NOT_EXPORTED", target=target, reason=reason[:300]) from None
     if changed:
-        reason = f"its type for {', '.join(changed)} does not keep the values"
-        raise ExportError("NOT_EXPORTED", target=f"{where} {table}", reason=reason)
+        reason = f"it does not keep the values of {', '.join(changed)} as they are"
+        raise ExportError("NOT_EXPORTED", target=target, reason=reason)
     return len(plain)
 
 
-def _sums(frame: DataFrame) -> dict[str, Any]:
-    """The number of rows, and the sum of each column of whole numbers or decimals."""
-    exact = [f.name for f in frame.schema.fields if isinstance(f.dataType, (IntegralType, DecimalType))]
-    sums = [f"sum(cast(`{name}` as decimal(38, 10))) as `{name}`" for name in exact]
-    found: dict[str, Any] = frame.selectExpr("count(*) as `rows`", *sums).collect()[0].asDict()
-    return {name.lower(): value for name, value in found.items()}
+def _changed(frame: DataFrame, kept: DataFrame) -> list[str]:
+    """The columns whose values are others in what a database keeps, which may have its own types and case of names."""
+    names = {name.lower(): name for name in kept.columns}
+    back = kept.selectExpr(
+        *[
+            f"cast(`{names[field.name.lower()]}` as {field.dataType.simpleString()}) as `{field.name}`"
+            for field in frame.schema
+        ]
+    )
+    if frame.exceptAll(back).isEmpty() and back.exceptAll(frame).isEmpty():
+        return []
+    columns = (name for name in frame.columns if not frame.select(name).exceptAll(back.select(name)).isEmpty())
+    return list(columns) or frame.columns
+
+
+def _reason(error: Exception) -> str:
+    """What the driver says, where it was one: the last cause of Java's exception."""
+    cause = getattr(error, "java_exception", None)
+    while cause is not None and cause.getCause() is not None:
+        cause = cause.getCause()
+    text = str(error) if cause is None else str(cause.toString())
+    return (text.splitlines() or [type(error).__name__])[0]
+
+
+def _without_secrets(url: str) -> str:
+    """A database's address without what may hold a password: what follows ? or ;, and what stands before the last @."""
+    shown = url.partition("?")[0].partition(";")[0]
+    start, at, host = shown.rpartition("@")
+    return f"{':'.join(start.split(':', 2)[:2])}:***@{host}" if at else shown
 
 
 def _flat(table: pa.Table) -> pa.Table:
