@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving_layer.query import bad_value, similar, whole
+from serving_layer.query import bad_value, brief, names, similar, whole
 from tideline.definition import ViewDefinition
 from tideline.errors import UsageError
 from tideline.measures import CountBy, Measure, Quantiles, quantile_name
 
 TIME_NAMES = ("bucket", "window")
+MOST_TERMS = 16  # of an order: each is one more column of all rows, and one more sort of them
 _NAN = "NaN"
 Lookup = Callable[[str, "str | None"], Sequence[Any]]
 """The values of a column, or of a field of its answers, one for each row."""
@@ -30,6 +31,15 @@ class Order:
 
 def plan_order(view: ViewDefinition, columns: Sequence[str], texts: Sequence[str]) -> tuple[Order, ...]:
     """The checked order; `columns` are the rows' key columns and time column. Raises UsageError BAD_ORDER."""
+    if len(texts) > MOST_TERMS:
+        raise UsageError(
+            "BAD_ORDER",
+            f"the order has {len(texts)} terms, more than {MOST_TERMS}",
+            "order by the first of them",
+            view=view.name,
+            count=len(texts),
+            limit=MOST_TERMS,
+        )
     return tuple(_plan_one(view, columns, text) for text in texts)
 
 
@@ -43,10 +53,10 @@ def _plan_one(view: ViewDefinition, columns: Sequence[str], text: str) -> Order:
     if name not in view.shown and name not in view.answers:
         raise UsageError(
             "BAD_ORDER",
-            f"the rows have no column {name} to order by",
+            f"the rows have no column {brief(name)} to order by",
             f"order by one of {', '.join(known)}, with - before it for descending",
             view=view.name,
-            order=text,
+            order=brief(text),
             similar=similar(name, known),
             known=known,
         )
@@ -54,10 +64,10 @@ def _plan_one(view: ViewDefinition, columns: Sequence[str], text: str) -> Order:
         orders = _orders(view, columns, name)
         raise UsageError(
             "BAD_ORDER",
-            f"{text} has no order",
+            f"{brief(text)} has no order",
             f"order by {' or '.join(orders)}",
             view=view.name,
-            order=text,
+            order=brief(text),
             known=orders,
         )
     return Order(name, field if dot else None, descending)
@@ -90,7 +100,7 @@ def _column(columns: Sequence[str], name: str) -> str | None:
 
 
 def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None) -> tuple[tuple[str, ...], int] | None:
-    """(columns, n) of `column,column:n`. Raises UsageError BAD_LIMIT_BY."""
+    """(columns, n) of `column,column:n`. Raises UsageError BAD_LIMIT_BY, and BAD_VALUE for a column named twice."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -98,20 +108,20 @@ def plan_limit_by(view: ViewDefinition, columns: Sequence[str], text: str | None
     left, colon, right = text.rpartition(":")
     if not colon:
         raise bad_value("limit_by", text, "a column and a number, such as country:10")
-    names = [(name, _column(columns, name)) for name in (part.strip() for part in left.split(",")) if name]
-    for name, column in names:
+    found = [(name, _column(columns, name)) for name in names("limit_by", left) or ()]
+    for name, column in found:
         if column is None:
             raise UsageError(
                 "BAD_LIMIT_BY",
-                f"the rows have no key column {name} to limit by",
+                f"the rows have no key column {brief(name)} to limit by",
                 f"limit by one of {', '.join(columns) or 'none: the rows have no key'}",
                 view=view.name,
                 option="limit_by",
-                key=name,
+                key=brief(name),
                 similar=similar(name, columns),
                 known=list(columns),
             )
-    return tuple(column for _, column in names if column), whole("limit_by", right, 1) or 1
+    return tuple(column for _, column in found if column), whole("limit_by", right, 1) or 1
 
 
 def arrange(
@@ -134,8 +144,8 @@ def arrange(
         places = _sorted(places, values if start is None else [*values, start[1][number]], term.descending)
     rows = places if start is None else [place for place in places if place != count]
     if limit_by is not None:
-        names, most = limit_by
-        rows = _first_of_each(rows, [column(name, None) for name in names], most)
+        by, most = limit_by
+        rows = _first_of_each(rows, [column(name, None) for name in by], most)
     if start is None:
         return rows
     behind = frozenset(places[places.index(count) + 1 :])

@@ -12,7 +12,7 @@ from typing import Any
 
 from serving_layer import query as read
 from serving_layer.order import Order, plan_limit_by, plan_order
-from serving_layer.query import NULL_TEXT, OPTIONS, Query, is_several, similar
+from serving_layer.query import NULL_TEXT, OPTIONS, Query, brief, is_several, similar
 from serving_layer.windows import Windows, plan_windows
 from serving_layer.zones import Zone, find_zone
 from tideline.answers import Answer
@@ -122,7 +122,7 @@ def patience(query: Query) -> Patience:
 
 def plan_query(query: Query, view: ViewDefinition) -> Plan:
     """The plan of a query on its view. Raises UsageError, whose params say what would be right."""
-    zone = find_zone(query.zone)
+    zone = find_zone(brief(query.zone) if isinstance(query.zone, str) else query.zone)
     windows = plan_windows(view, query.start, query.end, query.window, query.slide, zone)
     group = _group(view, query)
     time_name = None if view.bucket is None or windows.width == 0 else "bucket" if query.window is None else "window"
@@ -153,10 +153,10 @@ def _filtered(view: ViewDefinition, key: Mapping[str, Any]) -> tuple[int, ...]:
         if name not in known:
             raise UsageError(
                 "UNKNOWN_KEY",
-                f"view {view.name} has no key column {name}, and no option is called so",
+                f"view {view.name} has no key column {brief(name)}, and no option is called so",
                 f"key columns: {', '.join(known) or 'none'}; options: {', '.join(OPTIONS)}",
                 view=view.name,
-                key=name,
+                key=brief(name),
                 similar=similar(name, known + OPTIONS),
                 known=known,
                 options=OPTIONS,
@@ -169,11 +169,13 @@ def key_values(plan: Plan, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     columns = [plan.view.key[index] for index in plan.filtered]
     if not plan.several:
         return [tuple(key_value(column, key[column.name]) for column in columns)]
-    values = [
-        [key_value(column, one) for one in (key[column.name] if index in plan.several else [key[column.name]])]
+    given = [
+        key[column.name] if index in plan.several else [key[column.name]]
         for index, column in zip(plan.filtered, columns, strict=True)
     ]
-    count = math.prod(map(len, values))
+    # Before any value is read. An empty list makes the product 0, and not the others short.
+    lengths = [len(several) for several in given]
+    count = max(math.prod(lengths), *lengths)
     if count > MOST_KEYS:
         raise UsageError(
             "TOO_MANY_KEYS",
@@ -183,6 +185,7 @@ def key_values(plan: Plan, key: Mapping[str, Any]) -> list[tuple[Any, ...]]:
             count=count,
             limit=MOST_KEYS,
         )
+    values = [[key_value(column, one) for one in several] for column, several in zip(columns, given, strict=True)]
     return list(itertools.product(*values))
 
 
@@ -203,10 +206,10 @@ def key_value(column: Column, value: Any) -> Any:
     if not isinstance(value, str) and not number:
         raise UsageError(
             "BAD_VALUE",
-            f"key {column.name}: {value!r} is not a value of type {kind.sql}",
+            f"key {column.name}: {brief(repr(value))} is not a value of type {kind.sql}",
             f"give text or a Python value of type {kind.sql}",
             key=column.name,
-            value=str(value),
+            value=brief(value),
             expected=f"a value of type {kind.sql}",
         )
     try:
@@ -214,10 +217,10 @@ def key_value(column: Column, value: Any) -> Any:
     except UsageError as error:
         raise UsageError(
             error.condition,
-            f"key {column.name}: {value!r} is not a value of type {kind.sql}",
+            f"key {column.name}: {brief(repr(value))} is not a value of type {kind.sql}",
             f"give a value of type {kind.sql}",
             key=column.name,
-            **error.params,
+            **{**error.params, "value": brief(value)},
         ) from None
 
 
@@ -231,10 +234,10 @@ def _group(view: ViewDefinition, query: Query) -> tuple[int, ...]:
         if name not in known:
             raise UsageError(
                 "UNKNOWN_KEY",
-                f"view {view.name} has no key column {name} to group by",
+                f"view {view.name} has no key column {brief(name)} to group by",
                 f"key columns: {', '.join(known) or 'none'}",
                 view=view.name,
-                key=name,
+                key=brief(name),
                 known=known,
                 similar=similar(name, known),
                 option="group_by",
@@ -248,10 +251,10 @@ def _shown(view: ViewDefinition, wanted: tuple[str, ...] | None) -> tuple[str, .
         if name not in known:
             raise UsageError(
                 "UNKNOWN_MEASURE",
-                f"view {view.name} has no measure or answer {name}",
+                f"view {view.name} has no measure or answer {brief(name)}",
                 f"measures and answers: {', '.join(known)}",
                 view=view.name,
-                measure=name,
+                measure=brief(name),
                 known=known,
                 similar=similar(name, known),
             )

@@ -24,6 +24,11 @@ NULL_TEXT = "\\N"
 DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 300.0
 KEY_PREFIX = "key."
+MOST_PARAMETERS = 10_100  # the most keys that may be asked for, and every option
+MOST_PARTITIONS = 10_000  # of a cut to wait for
+_LONGEST_TOPIC = 249  # letters, as Kafka has it
+_LONGEST_TOLD = 200  # letters of a value that an error repeats
+_LONGEST_GUESSED = 100  # letters of a name that known ones are compared with, which takes their product
 
 
 @dataclass(frozen=True)
@@ -74,19 +79,32 @@ class Query:
         return cls(**named)
 
     @classmethod
-    def from_params(cls, view: str, params: Iterable[tuple[str, str]]) -> Query:
+    def from_params(cls, view: str, params: Sequence[tuple[str, str]]) -> Query:
         """The query of HTTP parameters: options by name, all others key columns (or `key.NAME`, always one).
 
         A key column that is given several times may have any of these values. Raises UsageError for an option that is
-        given twice; whether a key column exists the view will say.
+        given twice, and TOO_MANY_PARAMETERS; whether a key column exists the view will say.
         """
+        if len(params) > MOST_PARAMETERS:
+            raise UsageError(
+                "TOO_MANY_PARAMETERS",
+                f"the query has {len(params)} parameters, more than {MOST_PARAMETERS}",
+                "ask for fewer keys at a time",
+                count=len(params),
+                limit=MOST_PARAMETERS,
+            )
         options: dict[str, Any] = {}
         key: dict[str, Any] = {}
         for name, value in params:
             if name not in OPTIONS:
                 column = name.removeprefix(KEY_PREFIX)
                 before = key.get(column)
-                key[column] = value if before is None else [*before, value] if is_several(before) else [before, value]
+                if before is None:
+                    key[column] = value
+                elif isinstance(before, list):
+                    before.append(value)
+                else:
+                    key[column] = [before, value]
                 continue
             slot = _FIELD_NAMES.get(name, name)
             if slot in options:
@@ -141,17 +159,25 @@ QUERY_FIELDS = [_SPELLED.get(f.name, f.name) for f in fields(Query)]
 OPTIONS = [name for name in QUERY_FIELDS if name not in ("view", "key")]
 
 
+def brief(value: object) -> str:
+    """A value as an error repeats it: its text, of at most 200 letters."""
+    text = str(value)
+    return text if len(text) <= _LONGEST_TOLD else f"{text[: _LONGEST_TOLD - 1]}…"
+
+
 def similar(name: str, known: Iterable[str]) -> list[str]:
-    """At most three of the known names that `name` may have meant."""
+    """At most three of the known names that `name` may have meant; of a long one, none."""
+    if len(name) > _LONGEST_GUESSED:
+        return []
     return difflib.get_close_matches(name, list(known), 3, 0.6)
 
 
 def _unknown(name: str, known: Sequence[str]) -> UsageError:
     return UsageError(
         "UNKNOWN_FIELD",
-        f"a query has no field {name}",
+        f"a query has no field {brief(name)}",
         f"fields: {', '.join(known)}",
-        field=name,
+        field=brief(name),
         similar=similar(name, known),
         known=list(known),
     )
@@ -161,10 +187,10 @@ def bad_value(name: str, value: Any, expected: str) -> UsageError:
     """The error for an option whose value cannot be read."""
     return UsageError(
         "BAD_VALUE",
-        f"{name} {value!r} is not {expected}",
+        f"{name} {brief(repr(value))} is not {expected}",
         f"give {name} as {expected}",
         option=name,
-        value=str(value),
+        value=brief(value),
         expected=expected,
     )
 
@@ -220,20 +246,38 @@ def length(option: str, value: Duration) -> int:
     """A length of time in microseconds. Raises UsageError."""
     if isinstance(value, bool) or not isinstance(value, (dt.timedelta, str, int)):
         raise bad_value(option, value, "a length of time, such as 1d")
-    return to_micros(value)
+    return to_micros(brief(value) if isinstance(value, str) else value)
 
 
 def cut(value: Cut | Mapping[str, Mapping[str, int]] | str | None) -> Cut | None:
-    """A cut from its text or its JSON. Raises UsageError."""
+    """A cut from its text or its JSON, of at most 10,000 partitions. Raises UsageError."""
     if value is None or isinstance(value, Cut):
         return value
-    if isinstance(value, str):
-        return Cut.parse(value)
     try:
-        found = Cut.from_json(value)
-        numbers = [number for topic in value.values() for number in topic.values()]
+        # Counted before they are read: a text has a comma between two.
+        count = value.count(",") + 1 if isinstance(value, str) else sum(max(len(one), 1) for one in value.values())
+        if count > MOST_PARTITIONS:
+            raise UsageError(
+                "BAD_CUT",
+                f"the cut has {count} partitions, more than {MOST_PARTITIONS}",
+                "name those alone that have to be waited for",
+                text=brief(value),
+                count=count,
+                limit=MOST_PARTITIONS,
+            )
+        found = _parsed_cut(value) if isinstance(value, str) else Cut.from_json(value)
+        numbers = () if isinstance(value, str) else [number for topic in value.values() for number in topic.values()]
         if not all(type(number) is int for number in numbers) or any(min(p, o) < 0 for _, p, o in found.partitions()):
             raise ValueError(value)
+        if any(len(topic) > _LONGEST_TOPIC for topic in found.topics()):
+            raise ValueError(value)
     except (AttributeError, TypeError, ValueError, OverflowError):
-        raise UsageError("BAD_CUT", text=str(value)) from None
+        raise UsageError("BAD_CUT", text=brief(value)) from None
     return found
+
+
+def _parsed_cut(text: str) -> Cut:
+    try:
+        return Cut.parse(text)
+    except UsageError:
+        raise UsageError("BAD_CUT", text=brief(text)) from None

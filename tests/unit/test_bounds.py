@@ -1,0 +1,131 @@
+"""What one request may cost: how much a query may name, and how little of it an error repeats."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving_case import Installation
+
+from serving_layer.query import MOST_PARAMETERS, Query, cut, similar
+from serving_layer.reader import Reader
+from tideline.errors import TidelineError, UsageError
+
+LONG = "x" * 100_000
+
+
+@pytest.fixture(scope="module")
+def asked(home: Path, served: Installation) -> Iterator[Reader]:
+    with Reader(home) as reader:
+        yield reader
+
+
+def rows(reader: Reader, view: str, **options: Any) -> list[dict[str, Any]]:
+    return reader.query(Query.from_json({"view": view, **options})).rows
+
+
+def refused(reader: Reader, condition: str, view: str, **options: Any) -> dict[str, Any]:
+    """The params of a refusal."""
+    with pytest.raises(UsageError) as caught:
+        rows(reader, view, **options)
+    assert caught.value.condition == condition, caught.value
+    return caught.value.params
+
+
+def test_rows_are_limited_by_each_column_once(asked: Reader) -> None:
+    refused(asked, "BAD_VALUE", "revenue", limit_by="country,country:1")
+    refused(asked, "BAD_VALUE", "revenue", limit_by="country," * 100_000 + ":1")
+    assert rows(asked, "revenue", limit_by="bucket, window:1") == rows(asked, "revenue", limit_by="bucket:1")
+
+
+def test_an_order_has_sixteen_terms(asked: Reader) -> None:
+    terms = ["-products.cup", *(f"products.{number}" for number in range(15))]
+    assert rows(asked, "totals", order=",".join(terms)) == rows(asked, "totals", order="-products.cup")
+    assert refused(asked, "BAD_ORDER", "totals", order=[*terms, "products.15"])["limit"] == 16
+
+
+def test_a_cut_to_wait_for_has_ten_thousand_partitions(asked: Reader) -> None:
+    most = {"sales": {str(partition): 0 for partition in range(10_000)}}
+    found = cut(most)
+    assert found is not None
+    assert cut(str(found)) == found
+    more = {"sales": most["sales"], "others": {"0": 1}}
+    for given in (more, f"{found},others:0=1", {str(topic): {} for topic in range(10_001)}):
+        assert refused(asked, "BAD_CUT", "totals", at_least=given)["limit"] == 10_000
+
+
+def test_a_request_has_as_many_parameters_as_there_may_be_keys_and_options() -> None:
+    values = [str(number) for number in range(MOST_PARAMETERS - 1)]
+    params = [("country", value) for value in values]
+    query = Query.from_params("totals", [*params, ("limit", "1")])
+    assert (query.key, query.limit) == ({"country": values}, "1")
+    with pytest.raises(UsageError) as caught:
+        Query.from_params("totals", [*params, ("limit", "1"), ("a", "")])
+    assert (caught.value.condition, caught.value.params["limit"]) == ("TOO_MANY_PARAMETERS", MOST_PARAMETERS)
+
+
+def test_many_values_of_one_column_take_no_longer_than_those_of_many() -> None:
+    def seconds(params: list[tuple[str, str]]) -> float:
+        began = time.process_time()
+        Query.from_params("totals", params)
+        return time.process_time() - began
+
+    one, many = ([(name % number, "") for number in range(10_000)] for name in ("country%.0s", "country%d"))
+    assert min(seconds(one) for _ in range(5)) < 8 * max(seconds(many) for _ in range(5))
+
+
+def test_keys_are_counted_before_they_are_read_and_though_one_list_is_empty(asked: Reader) -> None:
+    for quantities in ([], ["1"]):
+        key = {"quantity": quantities, "amount": ["no number"] * 10_001}
+        assert refused(asked, "TOO_MANY_KEYS", "typed", key=key)["count"] == 10_001
+    assert refused(asked, "TOO_MANY_KEYS", "typed", key={"quantity": ["?"] * 101, "amount": ["?"] * 100})
+    assert rows(asked, "typed", key={"quantity": [], "amount": ["1.50"] * 10_000}) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"view": LONG},
+        {LONG: 1},
+        {"key": {LONG: "1"}},
+        {"key": {"quantity": LONG}},
+        {"key": {"sold_at": LONG}},
+        {"key": {"amount": {"a": LONG}}},
+        {"view": "totals", "key": {"country": LONG + "\ud800"}},
+        {"group_by": LONG},
+        {"group_by": f"{LONG},{LONG}"},
+        {"measures": LONG},
+        {"order": LONG},
+        {"order": f"lines.{LONG}"},
+        {"limit_by": LONG},
+        {"limit_by": f"{LONG}:1"},
+        {"limit_by": f"quantity:{LONG}"},
+        {"view": "revenue", "zone": LONG},
+        {"limit": LONG},
+        {"version": LONG},
+        {"parts": LONG},
+        {"cursor": LONG},
+        {"timeout": LONG, "at_least": "sales:0=1"},
+        {"max_staleness": LONG},
+        {"at_least": LONG},
+        {"at_least": f"{LONG}:0=1"},
+        {"at_least": {LONG: {"0": 1}}},
+        {"at_least": {"sales": {LONG: 1}}},
+    ],
+    ids=lambda options: json.dumps(options).replace(LONG, "…"),
+)
+def test_an_error_repeats_the_beginning_of_what_was_wrong(asked: Reader, options: dict[str, Any]) -> None:
+    with pytest.raises(TidelineError) as caught:
+        asked.query(Query.from_json({"view": "typed", **options}))
+    assert "x" * 150 in json.dumps(caught.value.to_json()), "so much of it is known again"
+    assert len(json.dumps(caught.value.to_json())) < 2_500
+    assert caught.value.params.get("similar", []) == []
+
+
+def test_a_name_is_guessed_up_to_a_hundred_letters() -> None:
+    assert similar("a" * 100, ["a" * 101]) == ["a" * 101]
+    assert similar("a" * 101, ["a" * 101]) == []
