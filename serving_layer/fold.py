@@ -8,11 +8,14 @@ from typing import Any, TypeVar
 
 from serving_layer.paging import Place
 from serving_layer.plan import Plan
+from tideline.errors import UsageError
 from tideline.keys import encode_key, encode_keys, key_range
 from tideline.merge import MergedView
 from tideline.stores.base import Item, Snapshot
 from tideline.walk import Block
 
+FEW_WINDOWS = 8  # that a row may lie in, however many rows there are
+MOST_MERGED = 4_000_000  # rows where each lies in more windows, counted in every one of them
 States = Sequence[Any]
 T = TypeVar("T")
 MergeAll = Callable[[Sequence[States]], States]
@@ -91,7 +94,7 @@ def collect(
 
     `merged` is the plan's view at the snapshot's ledger, `keys` are the values that its filtered key columns may have.
     Of what is stored in the order that is asked for, only groups behind `start` are read, and one more than the limit,
-    or `most`.
+    or `most`. Raises UsageError TOO_MUCH_WORK.
     """
     if not plan.is_lookup:
         blocks = _in_range(snapshot, plan, merged, keys, start if plan.reads_in_order else None)
@@ -182,7 +185,7 @@ def least(*limits: int | None) -> int | None:
 
 
 def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:
-    """Stored rows are merged into those of their group and window."""
+    """Stored rows are merged into those of their group and window. Raises UsageError TOO_MUCH_WORK."""
     measures = [list(plan.view.measures.values())[slot] for slot in plan.slots]
 
     def merge(rows: Sequence[States]) -> States:
@@ -191,12 +194,17 @@ def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:
     types = [plan.view.key[index].type for index in plan.group]
     keys: dict[bytes, tuple[Any, ...]] = {}
     sides: list[_Piles] = [{}, {}] if plan.parts else [{}]
+    find, merged = plan.windows.finder(), 0
     for block in blocks:
         grouped = [tuple(key[index] for index in plan.group) for key in block.keys]
         names = encode_keys(types, grouped, [None] * len(block))
         keys.update(zip(names, grouped, strict=True))
-        of = {bucket: plan.windows.of(bucket) for bucket in set(block.buckets)}
+        of = {bucket: find(bucket) for bucket in set(block.buckets)}
         windows = [of[bucket] for bucket in block.buckets]
+        if plan.windows.overlap > FEW_WINDOWS:
+            merged += sum(map(len, windows))
+            if merged > MOST_MERGED:
+                raise _too_much_work(plan)
         for side, rows in zip(sides, (block.batch, block.speed) if plan.parts else (block.merged,), strict=True):
             _pile_up(side, names, windows, _picked(rows, plan.slots), merge)
     totals = [{group: pile.total(merge) for group, pile in side.items()} for side in sides]
@@ -213,6 +221,17 @@ def _folded(blocks: Iterator[Block], plan: Plan) -> Groups:
         [window for _, window in groups],
         [whole[group] for group in groups],
         *([side.get(group) for group in groups] for side in totals if plan.parts),
+    )
+
+
+def _too_much_work(plan: Plan) -> UsageError:
+    return UsageError(
+        "TOO_MUCH_WORK",
+        f"each bucket lies in {plan.windows.overlap} windows: more than {MOST_MERGED} rows would have to be merged",
+        "ask for a shorter time range or fewer keys, or for fewer windows: a shorter window, or a longer slide",
+        view=plan.view.name,
+        overlap=plan.windows.overlap,
+        limit=MOST_MERGED,
     )
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from serving_layer.query import ALL, Duration, Time, length
+from serving_layer.query import ALL, Duration, Time, brief, length
 from serving_layer.zones import DAY, Zone
 from tideline.definition import ViewDefinition
 from tideline.durations import to_micros, to_text
 from tideline.errors import UsageError
 from tideline.types import EPOCH, TIMESTAMP, json_value, parse_time, to_json, to_wire
 
-MAX_OVERLAP = 10_000
+MAX_OVERLAP = 400  # windows that hold a bucket: a year's by days are 366
+_REMEMBERED = 50_000  # buckets whose windows a query need not find again
+Begins = Callable[[int], int]
+"""When a day of a zone begins."""
 _EARLIEST = int(to_wire(TIMESTAMP, dt.datetime.min))
 _LATEST = int(to_wire(TIMESTAMP, dt.datetime.max))
 
@@ -35,13 +39,29 @@ class Windows:
     zone: Zone | None = None
     bucket: int = 1
 
+    @property
+    def overlap(self) -> int:
+        """The most windows that a bucket lies in."""
+        return -(-self.width // self.slide) if self.width else 1
+
     def of(self, bucket: int | None) -> Sequence[int | None]:
         """The starts of the windows that hold a bucket, ascending; `(None,)` where there is one for all."""
-        if self.width == 0 or bucket is None:
-            return (None,)
-        if self.zone is not None:
-            low, high = _EARLIEST if self.start is None else self.start, _LATEST if self.end is None else self.end
-            return [start for start, end in self._there(self.zone, bucket) if low <= start and end <= high]
+        return self.finder()(bucket)
+
+    def finder(self) -> Callable[[int | None], Sequence[int | None]]:
+        """`of`, for the many buckets of one query: it remembers what it found, and when days began."""
+        if self.width == 0:
+            return lambda bucket: (None,)  # as of a view without buckets
+        if self.zone is None:
+            return lru_cache(_REMEMBERED)(self._of)
+        remember, zone, within = lru_cache(_REMEMBERED), self.zone, self._within
+        begins = remember(zone.midnight)
+        if self.width % DAY:
+            return remember(lambda bucket: within([self._part_of_day(zone, bucket, begins)]))
+        of_day = remember(lambda day: within(self._days(zone, day, begins)))
+        return remember(lambda bucket: of_day(zone.day(bucket)))
+
+    def _of(self, bucket: int) -> Sequence[int]:
         last = bucket // self.slide * self.slide
         first = (bucket - self.width) // self.slide * self.slide + self.slide
         start = _EARLIEST if self.start is None and self.slide < self.width else self.start
@@ -51,18 +71,24 @@ class Windows:
             last = min(last, self.end - self.width)
         return range(first, last + 1, self.slide)
 
-    def _there(self, zone: Zone, bucket: int) -> Iterator[tuple[int, int]]:
-        """The windows in a zone that hold a bucket, from start to end."""
+    def _within(self, found: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+        """The starts of those that lie wholly in the range."""
+        low, high = _EARLIEST if self.start is None else self.start, _LATEST if self.end is None else self.end
+        return tuple(start for start, end in found if low <= start and end <= high)
+
+    def _part_of_day(self, zone: Zone, bucket: int, begins: Begins) -> tuple[int, int]:
+        """The window of less than a day that holds a bucket, from start to end."""
         day = zone.day(bucket)
-        if self.width % DAY:
-            midnight = self._midnight(zone, day)
-            start = midnight + (bucket - midnight) // self.width * self.width
-            yield start, min(start + self.width, self._midnight(zone, day + 1))
-            return
+        midnight = self._midnight(zone, day, begins)
+        start = midnight + (bucket - midnight) // self.width * self.width
+        return start, min(start + self.width, self._midnight(zone, day + 1, begins))
+
+    def _days(self, zone: Zone, day: int, begins: Begins) -> Iterator[tuple[int, int]]:
+        """The windows of whole days that hold a day, from start to end."""
         days, step = self.width // DAY, self.slide // DAY
         for first in range((day - days) // step * step + step, day + 1, step):
-            if zone.midnight(first) < zone.midnight(first + step):  # some day a calendar leaves out, as Samoa's did
-                yield self._midnight(zone, first), self._midnight(zone, first + days)
+            if begins(first) < begins(first + step):  # some day a calendar leaves out, as Samoa's did
+                yield self._midnight(zone, first, begins), self._midnight(zone, first + days, begins)
 
     def around(self, moment: int) -> tuple[int, int]:
         """The start of the last window until an instant, and of the next one; where windows slide, of some."""
@@ -78,9 +104,9 @@ class Windows:
         first = day // step * step
         return self._midnight(self.zone, first), self._midnight(self.zone, first + step)
 
-    def _midnight(self, zone: Zone, day: int) -> int:
+    def _midnight(self, zone: Zone, day: int, begins: Begins | None = None) -> int:
         """When a day begins there. Raises UsageError BAD_ZONE where that is in the middle of a bucket."""
-        moment = zone.midnight(day)
+        moment = (begins or zone.midnight)(day)
         if moment % self.bucket:
             raise UsageError(
                 "BAD_ZONE",
@@ -212,7 +238,7 @@ def _time(steps: Windows, zone: Zone | None, name: str, value: Time | None) -> i
 
 def _moment(name: str, value: Time, zone: Zone | None) -> int:
     if isinstance(value, str):
-        return parse_time(value, zone.info if zone else dt.timezone.utc)
+        return parse_time(brief(value), zone.info if zone else dt.timezone.utc)
     if isinstance(value, dt.datetime):
         return int(to_wire(TIMESTAMP, value if value.tzinfo or zone is None else value.replace(tzinfo=zone.info)))
     if isinstance(value, dt.date):
@@ -222,10 +248,10 @@ def _moment(name: str, value: Time, zone: Zone | None) -> int:
         return value
     raise UsageError(
         "BAD_TIME",
-        f"{name} {value!r} is not a time",
+        f"{name} {brief(repr(value))} is not a time",
         "give ISO 8601, such as 2011-12-09T12:50:00Z",
         option=name,
-        value=str(value),
+        value=brief(value),
         expected="ISO 8601, such as 2011-12-09T12:50:00Z",
     )
 
@@ -237,4 +263,4 @@ def _spell(moment: int) -> str:
 def _text(value: Time | Duration) -> str:
     if isinstance(value, dt.timedelta):
         return to_text(to_micros(value))
-    return str(json_value(value))
+    return brief(json_value(value))

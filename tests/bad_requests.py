@@ -60,6 +60,7 @@ VALUES = [
     rows("a window of 5,000 digits", f"window={'9' * 5000}h", "BAD_DURATION"),
     rows("a slide without a window", "slide=1h", "BAD_WINDOW"),
     rows("a slide beyond its window", "window=1h&slide=2h", "BAD_WINDOW"),
+    rows("401 windows for each bucket", "window=401h&slide=1h", "BAD_WINDOW"),
     rows("a time of a view without buckets", "from=2011-12-01", "NO_BUCKET", view="totals"),
     rows("a limit below zero", "limit=-1", "BAD_VALUE"),
     rows("a limit that is no number", "limit=NaN", "BAD_VALUE"),

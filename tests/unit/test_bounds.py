@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from serving_case import Installation
 
+from serving_layer import fold
 from serving_layer.query import MOST_PARAMETERS, Query, cut, similar
 from serving_layer.reader import Reader
+from serving_layer.zones import Zone
 from tideline.errors import TidelineError, UsageError
 
 LONG = "x" * 100_000
@@ -104,6 +106,10 @@ def test_keys_are_counted_before_they_are_read_and_though_one_list_is_empty(aske
         {"limit_by": LONG},
         {"limit_by": f"{LONG}:1"},
         {"limit_by": f"quantity:{LONG}"},
+        {"view": "revenue", "from": LONG},
+        {"view": "revenue", "from": [LONG]},
+        {"view": "revenue", "window": LONG},
+        {"view": "revenue", "window": "1d", "slide": LONG},
         {"view": "revenue", "zone": LONG},
         {"limit": LONG},
         {"version": LONG},
@@ -129,3 +135,48 @@ def test_an_error_repeats_the_beginning_of_what_was_wrong(asked: Reader, options
 def test_a_name_is_guessed_up_to_a_hundred_letters() -> None:
     assert similar("a" * 100, ["a" * 101]) == ["a" * 101]
     assert similar("a" * 101, ["a" * 101]) == []
+
+
+def test_a_bucket_lies_in_four_hundred_windows(asked: Reader) -> None:
+    for zone in (None, "Europe/Berlin"):
+        year = rows(asked, "revenue", window="366d", slide="1d", zone=zone, group_by=[], limit=1_000)
+        days = {row["window"].date() for row in rows(asked, "revenue", window="1d", zone=zone, group_by=[])}
+        assert len(year) == 366 + len(days) - 1
+        refused(asked, "BAD_WINDOW", "revenue", window="401d", slide="1d", zone=zone)
+    refused(asked, "BAD_WINDOW", "hourly", window="10000h", slide="1h")
+
+
+def test_rows_in_many_windows_are_merged_up_to_a_number(asked: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = len(rows(asked, "hourly"))
+    monkeypatch.setattr(fold, "MOST_MERGED", 9 * stored)
+    whole = rows(asked, "hourly", window="9h", slide="1h")
+    assert len(whole) >= stored
+    monkeypatch.setattr(fold, "MOST_MERGED", 9 * stored - 1)
+    assert refused(asked, "TOO_MUCH_WORK", "hourly", window="9h", slide="1h")["overlap"] == 9
+    assert refused(asked, "TOO_MUCH_WORK", "hourly", window="9h", slide="1h", limit=1, parts=True)
+    later = rows(asked, "hourly", window="9h", slide="1h", **{"from": "2011-12-02"})
+    assert later == [row for row in whole if row["window"].month == 12 and row["window"].day > 1]
+    monkeypatch.setattr(fold, "MOST_MERGED", 0)
+    assert len(rows(asked, "hourly", window="8h", slide="1h")) >= stored
+    assert len(rows(asked, "hourly", window="1d")) == 4
+
+
+def test_a_day_of_a_zone_is_looked_for_once_in_a_query(asked: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    midnight = Zone.midnight
+    monkeypatch.setattr(Zone, "midnight", lambda zone, day: looked.append(day) or midnight(zone, day))
+    rows(asked, "revenue", window="366d", slide="1d", zone="Europe/Berlin", measures="lines")
+    assert 366 < len(looked) == len(set(looked)) < 1_000
+    looked.clear()
+    assert len(rows(asked, "hourly", window="6h", zone="Europe/Berlin", measures="lines")) > 12
+    assert len(looked) == len(set(looked)) < 8
+
+
+def test_windows_that_are_remembered_are_those_of_each_bucket(asked: Reader) -> None:
+    options: dict[str, Any] = {"zone": "Europe/Berlin", "measures": "lines"}
+    found = rows(asked, "hourly", window="2d", slide="1d", **options)
+    days = {row["window"].toordinal(): row["lines"] for row in rows(asked, "hourly", window="1d", **options)}
+    assert found == [
+        {**row, "lines": sum(days.get(row["window"].toordinal() + later, 0) for later in (0, 1))} for row in found
+    ]
+    assert len(found) == len(days) + 1
