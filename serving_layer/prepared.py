@@ -10,13 +10,15 @@ from serving_layer.paging import CursorError, read_cursor
 from serving_layer.plan import Plan, key_values
 from serving_layer.present import Presenter
 from serving_layer.proof import Proof
-from serving_layer.query import Query, is_several
+from serving_layer.query import Query, brief, is_several
 from serving_layer.result import Result
 from tideline.ledger import Ledger
 from tideline.merge import MergedView
 from tideline.stores.base import Snapshot
 
-_MOST = 500  # shapes that are kept
+_MOST = 500  # shapes that are kept; when there are more, all begin anew
+_LONGEST = 4_000  # letters of a shape that is kept
+_ROWS_OF_LARGE = 500  # small rows that one takes as long as whose states may grow
 _SMALL = frozenset({"count", "sum", "min", "max", "first", "last", "moments"})
 """Functions of parts whose results do not grow."""
 
@@ -32,11 +34,15 @@ class Prepared:
 
     @property
     def rows_of_key(self) -> int | None:
-        """The most stored rows of one key, where each is read in microseconds; None where that is not known."""
+        """The most stored rows of one key, where each is read in microseconds; None where that is not known.
+
+        One that is looked up counts as many where its states may be large.
+        """
         plan = self._plan
         measures = plan.view.measures.values()
-        small = all(m.entries() is None and all(part.function in _SMALL for part in m.parts()) for m in measures)
-        return plan.rows_of_key if plan.is_lookup or (plan.keeps_rows and small) else None
+        if all(m.entries() is None and all(part.function in _SMALL for part in m.parts()) for m in measures):
+            return plan.rows_of_key if plan.is_lookup or plan.keeps_rows else None
+        return _ROWS_OF_LARGE if plan.is_lookup else None
 
     def answer(self, snapshot: Snapshot, query: Query, freshness: float | None, most: int | None) -> Result:
         """The answer to a query of this shape, on a snapshot of that ledger; `most` rows of it. Raises UsageError."""
@@ -47,7 +53,7 @@ class Prepared:
         except TypeError:
             if start is None:
                 raise
-            raise CursorError("BAD_CURSOR", option="cursor", value=str(query.cursor)[:200]) from None
+            raise CursorError("BAD_CURSOR", option="cursor", value=brief(query.cursor)) from None
         return Result(self._presenter, columns, self.proof, freshness, end)
 
 
@@ -65,7 +71,7 @@ class PreparedQueries:
     def rows(self, query: Query) -> int | None:
         """The most stored rows that the answer is made of, if the last query of this shape could say so."""
         of_key = self._rows.get(query.shape)
-        several = (len(value) for value in query.key.values() if is_several(value))
+        several = (max(len(value), 1) for value in query.key.values() if is_several(value))
         return None if of_key is None else of_key * math.prod(several)
 
     def get(self, query: Query, plan: Callable[[Ledger, Query], Plan]) -> Prepared:
@@ -74,7 +80,9 @@ class PreparedQueries:
         prepared = self._found.get(shape)
         if prepared is None:
             prepared = Prepared(self.ledger, plan(self.ledger, query))
-            if shape is not None and len(self._found) < _MOST:
+            if shape is not None and len(repr(shape)) <= _LONGEST:
+                if len(self._found) >= _MOST:
+                    self._found.clear()
                 self._found[shape] = prepared
                 self._note(shape, prepared.rows_of_key)
         return prepared
@@ -82,5 +90,7 @@ class PreparedQueries:
     def _note(self, shape: Hashable, rows: int | None) -> None:
         if rows is None:
             self._rows.pop(shape, None)
-        elif len(self._rows) < _MOST:
-            self._rows[shape] = rows
+            return
+        if len(self._rows) >= _MOST:
+            self._rows.clear()
+        self._rows[shape] = rows

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_case import COUNTRIES, PRODUCTS, TOTALS, Event, Installation, make_events, naive
+import serving_case
+from serving_case import COUNTRIES, MEASURES, PRODUCTS, TOTALS, Event, Installation, make_events, naive, view
 
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from tideline.errors import MissingSegmentError, UsageError
+from tideline.ledger import Ledger
+from tideline.stores.memory import MemoryStore
 
 
 def by_country(reader: Reader, events: Sequence[Event]) -> None:
@@ -115,13 +120,55 @@ def test_what_is_quick_is_known_by_whole_keys_and_few_buckets(reader: Reader) ->
 
 
 def test_many_keys_and_many_queries_add_up(reader: Reader) -> None:
-    few, many = (Query("totals", {"country": ["France"] * count}) for count in (20, 2_001))
+    large = "each has a map, and counts as 500 rows"
+    for count in (1, 2, 4, 5):
+        query = Query("totals", {"country": ["France"] * count})
+        assert not reader.is_quick([query]) or count > 1
+        reader.query(query)
+        assert reader.is_quick([query]) is (count < 5), large
+    one = Query("totals", {"country": "France"})
+    reader.query(one)
+    assert reader.is_quick([one] * 4)
+    assert not reader.is_quick([one] * 5), large
+
+
+def test_many_keys_and_many_queries_of_small_rows_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {name: MEASURES[name] for name in ("lines", "revenue", "mean", "last")}
+    monkeypatch.setattr(serving_case, "MEASURES", small)
+    by_country = replace(view("by_country", "country string", None, "9"), answers={})
+    store = MemoryStore(Ledger.create("test"))
+    Installation(store, [by_country]).commit(make_events(50))
+    reader = Reader(tmp_path, store=store)
+    few, many = (Query("by_country", {"country": ["France"] * count}) for count in (20, 2_001))
     assert not reader.is_quick([few])
-    reader.query(few)
+    assert len(reader.query(few)) == 1
     assert reader.is_quick([few])
     assert reader.is_quick([few] * 100)
     assert not reader.is_quick([few] * 101)
     assert not reader.is_quick([many])
+
+
+def test_an_empty_list_of_keys_does_not_make_the_others_quick(reader: Reader) -> None:
+    queries = [
+        Query("typed", {"quantity": [], "amount": ["1.50"] * count, "sold_at": ["2011-12-01"]}) for count in (1, 5)
+    ]
+    assert [reader.query(query).rows for query in queries] == [[], []]
+    assert [reader.is_quick([query]) for query in queries] == [True, False]
+
+
+def test_the_last_of_many_shapes_is_kept_and_none_of_a_long_text(reader: Reader) -> None:
+    for limit in range(1, 700):
+        query = Query("totals", {"country": "France"}, limit=limit)
+        reader.query(query)
+        assert reader.is_quick([query])
+        assert reader._prepared is not None
+        assert len(reader._prepared._found) <= 500
+        assert len(reader._prepared._rows) <= 500
+    kept = len(reader._prepared._found)
+    long = Query("totals", {"country": "France"}, measures="lines" + " " * 4_000)
+    assert reader.query(long).columns == ["country", "lines"]
+    assert not reader.is_quick([long])
+    assert len(reader._prepared._found) == kept
 
 
 def test_a_quick_answer_stays_known_over_commits(reader: Reader, installation: Installation) -> None:
