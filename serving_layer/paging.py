@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +18,7 @@ from hashlib import blake2b
 from typing import Any, ClassVar
 
 from serving_layer.plan import Plan
+from serving_layer.query import brief
 from tideline.errors import Texts, UsageError
 from tideline.keys import encode_key
 
@@ -64,8 +66,8 @@ def read_cursor(plan: Plan, text: Any) -> Place | None:
         if not fits or type(window) is not (int if plan.time_name else type(None)):
             raise ValueError(text)
         place.name(plan)
-    except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError, LookupError):
-        raise CursorError("BAD_CURSOR", option="cursor", value=str(text)[:200]) from None
+    except (AttributeError, TypeError, ValueError, ArithmeticError, RecursionError, LookupError, struct.error):
+        raise CursorError("BAD_CURSOR", option="cursor", value=brief(text)) from None
     return place
 
 
@@ -93,8 +95,15 @@ def _untagged(tagged: dict[str, str]) -> Any:
     return _TAGS[tag](text)
 
 
+def _decimal(text: str) -> Decimal:
+    number = Decimal(text)
+    if number.is_nan():  # compares with no other
+        raise ValueError(text)
+    return number
+
+
 _TAGS: Mapping[str, Callable[[str], Any]] = {
-    "decimal": Decimal,
+    "decimal": _decimal,
     "time": dt.datetime.fromisoformat,
     "date": dt.date.fromisoformat,
     "bytes": lambda text: base64.b64decode(text, validate=True),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,3 +161,54 @@ def test_a_spoilt_cursor_is_refused_or_answered(reader: Reader, seed: int, query
         cursor[dice.randrange(len(cursor))] = dice.choice("ABCDabcd0123_-")
     with contextlib.suppress(CursorError):
         reader.query(Query.from_json({**query, "limit": 1, "cursor": "".join(cursor)})).to_text()
+
+
+FORGED: list[Any] = [
+    *(None, True, 0, -1, 2**63, -(2**63) - 1, 10**400, 1.5, float("nan"), float("inf"), "", "x", "\ud800"),
+    *("2011-12-01", [], [1], {}, {"decimal": "1e999999999"}, {"decimal": "-Infinity"}, {"decimal": "NaN"}),
+    *({"decimal": "-sNaN"}, {"time": "0001-01-01"}, {"time": "2011-12-01T00:00:00+00:00"}, {"date": "2011-12-01"}),
+    {"bytes": "AAAA"},
+]
+ORDERS = ["revenue", "-mean", "last,-largest", "return_rate", "double", "products.cup", "spread.p50"]
+ORDERED = [{"view": view, "order": order} for view in ("revenue", "totals", "typed", "hourly") for order in ORDERS]
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.data())
+def test_a_forged_cursor_is_refused_or_answered(reader: Reader, data: st.DataObject) -> None:
+    query = data.draw(st.sampled_from([*QUERIES, *ORDERED]))
+    cursor = reader.query(Query.from_json({**query, "limit": 1})).next
+    if cursor is None:
+        return
+    mark, key, window, ranks = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    values = [*key, window, *ranks]
+    for place in data.draw(st.sets(st.integers(0, len(values) - 1), min_size=1, max_size=2)):
+        values[place] = data.draw(st.sampled_from(FORGED))
+    forged = json.dumps([mark, values[: len(key)], values[len(key)], values[len(key) + 1 :]]).encode()
+    with contextlib.suppress(CursorError):
+        text = base64.urlsafe_b64encode(forged).decode().rstrip("=")
+        reader.query(Query.from_json({**query, "limit": 1, "cursor": text})).to_text()
+
+
+@pytest.mark.parametrize(
+    ("query", "place", "value"),
+    [
+        ({"view": "typed"}, (1, 0), 2**63),
+        ({"view": "typed"}, (1, 0), 1.5),
+        ({"view": "typed"}, (1, 2), -(2**63) - 1),
+        ({"view": "hourly"}, (2,), 2**63),
+        ({"view": "totals", "order": "revenue"}, (3, 0), {"decimal": "NaN"}),
+        ({"view": "totals", "order": "revenue"}, (3, 0), {"decimal": "sNaN"}),
+    ],
+)
+def test_a_cursor_with_a_value_that_no_row_has_is_refused(
+    reader: Reader, query: dict[str, Any], place: tuple[int, ...], value: Any
+) -> None:
+    cursor = str(reader.query(Query.from_json({**query, "limit": 1})).next)
+    found = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    *outer, last = place
+    (found[outer[0]] if outer else found)[last] = value
+    forged = base64.urlsafe_b64encode(json.dumps(found).encode()).decode().rstrip("=")
+    with pytest.raises(CursorError) as refused:
+        reader.query(Query.from_json({**query, "limit": 1, "cursor": forged}))
+    assert refused.value.condition == "BAD_CURSOR"
