@@ -74,7 +74,14 @@ log = logging.getLogger(__name__)
 
 def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     """The app over a reader, which it does not close; `lock` says who may ask, by default what its home says."""
-    app = FastAPI(title="Tideline", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Tideline",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to where the header Host says
+    )
     app.state.reader = reader
     live = app.state.live = Live(reader)
     statements = app.state.sql = SqlProcess(reader.home)

@@ -133,14 +133,14 @@ def split_events(body: bytes) -> list[bytes]:
         try:
             _, at = _JSON.raw_decode(text, begin)
             found.append(text[begin:at].encode())
-            at = _skip(text, at)
-            if is_array and text[at : at + 1] == ",":
-                at = _skip(text, at + 1)
-            elif is_array and text[at : at + 1] != "]":
-                raise ValueError("neither , nor ] follows it")
         except (ValueError, RecursionError) as error:
             reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise IntakeError("EVENTS_NOT_JSON", event=max(len(found), 1), reason=reason[:200]) from None
+            raise IntakeError("EVENTS_NOT_JSON", event=len(found) + 1, reason=reason[:200]) from None
+        at = _skip(text, at)
+        if is_array and text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif is_array and text[at : at + 1] != "]":
+            raise IntakeError("EVENTS_NOT_JSON", event=len(found), reason="neither , nor ] follows it")
     if is_array and text[at : at + 1] != "]":
         raise IntakeError("EVENTS_NOT_JSON", event=max(len(found), 1), reason="the array does not end")
     if is_array and _skip(text, at + 1) < len(text):

@@ -46,6 +46,7 @@ NAMES = [
     rows("percent signs that encode nothing", "%zz=%", "UNKNOWN_KEY"),
     rows("a parameter of 60 kB", "x" * 60_000 + "=1", "UNKNOWN_KEY"),
     BadRequest("an unknown path", "/v1/tables", 404, "UNKNOWN_PATH"),
+    BadRequest("a path with a slash behind it", "/v1/views/", 404, "UNKNOWN_PATH"),
     BadRequest("a path that climbs", "/../../etc/passwd", 404, "UNKNOWN_PATH"),
 ]
 VALUES = [

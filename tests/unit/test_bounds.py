@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from serving import error
 from serving_case import Installation
 
 from serving_layer import fold
@@ -180,3 +182,10 @@ def test_windows_that_are_remembered_are_those_of_each_bucket(asked: Reader) -> 
         {**row, "lines": sum(days.get(row["window"].toordinal() + later, 0) for later in (0, 1))} for row in found
     ]
     assert len(found) == len(days) + 1
+
+
+def test_a_path_with_a_slash_behind_it_leads_nowhere(client: httpx.Client) -> None:
+    for path in ("/v1/views/", "/v1/views/totals/", "/v1/views/totals/rows/", "/metrics/", "/healthz/"):
+        found = client.get(path, headers={"Host": "127.0.0.1"})
+        assert "location" not in found.headers
+        error(found, 404, "UNKNOWN_PATH")

@@ -68,6 +68,24 @@ def test_a_body_that_holds_none_is_refused(body: bytes, condition: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "event"),
+    [
+        (b"bad", 1),
+        (b"{}\n{}\nbad", 3),
+        (b"{}\n{}\n{", 3),
+        (b"[{}, {}, bad]", 3),
+        (b"[{}, {} {}]", 2),
+        (b"[{}, {}", 2),
+        (b"[", 1),
+    ],
+)
+def test_the_event_that_is_not_json_is_named_by_its_number(body: bytes, event: int) -> None:
+    with pytest.raises(IntakeError) as refused:
+        split_events(body)
+    assert (refused.value.condition, refused.value.params["event"]) == ("EVENTS_NOT_JSON", event)
+
+
+@pytest.mark.parametrize(
     ("event", "reason"),
     [
         (EVENT.replace(b"1.50", b"1.505"), "amount"),
