@@ -153,6 +153,10 @@ class StoreError(OutsideError):
             "the store at {path} failed: {reason}",
             "check the disk's space, its permissions and its health",
         ),
+        "STORE_OTHER_PIDS": (
+            "the store at {path} is used by a process with this one's id: {reason}",
+            "processes on one store must share a PID namespace: shareProcessNamespace in a pod, `pid: host` in compose",
+        ),
         "STORE_DAMAGED": (
             "the store at {path} is damaged: {reason}",
             "stop everything on this home and run `tideline rebuild --catalog FILE`, which makes it from the master",

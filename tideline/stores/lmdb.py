@@ -349,6 +349,8 @@ def _condition(fault: Exception, path: str) -> str:
         return "STORE_DISK_FULL"
     if os.strerror(errno.EIO) in str(fault) and shutil.disk_usage(path).free < FULL:  # LMDB's word for a short write
         return "STORE_DISK_FULL"
+    if isinstance(fault, lmdb.Error) and os.strerror(errno.EAGAIN) in str(fault):
+        return "STORE_OTHER_PIDS"
     return "STORE_DAMAGED" if isinstance(fault, _DAMAGE) else "STORE_FAILED"
 
 
