@@ -64,7 +64,8 @@ class EventFile:
     """One file of events; iterating reads it from the start.
 
     `columns` tell which cells are numbers, `event_id` names the column that becomes the key, `row_id` adds a
-    column with the 1-based number of the row, `limit` reads that many rows at most.
+    column with the 1-based number of the row, `limit` reads that many rows at most. `header` has the names of a CSV
+    file's columns once it is read.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class EventFile:
         self._limit = limit
         self._raw: BinaryIO | None = None
         self._read = 0
+        self.header: tuple[str, ...] = ()
         stem = self.path.name.removesuffix(".gz")
         self.format = _FORMATS.get(os.path.splitext(stem)[1].lower(), "")
         if not self.format:
@@ -125,6 +127,9 @@ class EventFile:
                 raise self._bad_csv(0, "the header has no, empty or repeated column names")
             if any(letter == "\0" or "\ud800" <= letter <= "\udfff" for name in header for letter in name):
                 raise self._bad_csv(0, "the header is not UTF-8 text")
+            if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                raise self._bad_csv(0, f"cells are separated by commas, and the header has none: {header[0][:60]!r}")
+            self.header = tuple(header)
             encoders = [(f"{encode_basestring(name)}:", self._encoder(name)) for name in header]
             key_at = header.index(self._event_id) if self._event_id in header else None
             width, number = len(header), self._row_number()

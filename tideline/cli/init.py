@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from pathlib import Path
 
 from tideline.cli.options import Commands, add_command, settings_of
@@ -36,13 +38,14 @@ def run_init(args: argparse.Namespace) -> None:
         raise UsageError("BAD_ARGUMENTS", "--from-topic and --bootstrap-server go together", "give both")
     if args.from_topic:
         servers = settings_of(args, {"kafka.bootstrap": args.bootstrap}).kafka
-        written = from_topic(folder, args.from_topic, servers or "")
+        project = from_topic(folder, args.from_topic, servers or "")
     else:
-        written = from_sample(folder, Path(args.sample)) if args.sample else from_example(folder)
-    for path in written:
+        project = from_sample(folder, Path(args.sample)) if args.sample else from_example(folder)
+    for path in project.files:
         print(path)
-    commands = (folder / "README.md").read_text("utf-8").partition("```\n")[2].partition("```")[0].splitlines()
-    print(f"\ncd {folder}\n" + "\n".join(commands[:2]))
+    for note in project.notes:
+        print(note, file=sys.stderr)
+    print("", f"cd {shlex.quote(str(folder))}", *project.commands, sep="\n")
 
 
 def run_submit(args: argparse.Namespace) -> None:
