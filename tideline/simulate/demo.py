@@ -21,7 +21,7 @@ from tideline.runtime.topics import log_end_offsets
 from tideline.settings import Settings
 from tideline.simulate.shop import Shop, run_shop
 from tideline.source import SourceDefinition
-from tideline.starter.infer import ROW_ID, catalog_text, infer
+from tideline.starter.infer import catalog_text, infer
 
 _STEP = 120.0  # seconds that each thing that is waited for may take
 _FILE_SOURCE = "events"
@@ -167,7 +167,7 @@ class Demo:
             source.schema,
             source.event_id,
             rate=self.rate,
-            row_id=ROW_ID,
+            row_id=source.event_id,
             stop=stop,
         )
 
