@@ -2,10 +2,10 @@
 
 import { now } from "/api.js";
 import { Chart } from "/charts.js";
-import { spellCount, spellRate, spellShort, table } from "/spell.js";
+import { spellCount, spellRate, table } from "/spell.js";
 import { describe } from "/views.js";
 
-const EACH = 46, NARROW = 560, COLUMNS = ["records a second", "committed", "lag", "to archive", "to publish"];
+const EACH = 46, ABOVE = 12, NARROW = 560, COLUMNS = ["records a second", "committed", "lag", "to archive", "to publish"];
 const IDLE = 5;  // seconds without a micro-batch after which the speed layer has nothing to do
 let chart = null, before = null;
 
@@ -54,7 +54,7 @@ function graph(status, views, found) {
   return {
     edges,
     columns: [
-      sources.map(([name, source]) => [`source ${name}`, `${name}\n${spellShort(source.committed)} records`, "source"]),
+      sources.map(([name, source]) => [`source ${name}`, `${name}\n${spellCount(source.committed)} records`, "source"]),
       [["speed", names.speed, "speed"], ["batch", names.batch, "batch"]],
       named.map((name) => [`view ${name}`, broken.includes(name) ? `${name}\nquarantined` : waiting.includes(name) ? `${name}\nwaits` : name, "view"]),
       [["serve", names.serve, "serve"]],
@@ -65,7 +65,7 @@ function graph(status, views, found) {
 // In pixels of a place of this width and height, so that nothing is stretched.
 function options({ columns, edges }, width, height) {
   const narrow = width < NARROW, beside = narrow ? 44 : 90, few = edges.length <= 40;
-  const across = (column) => beside + (column / (columns.length - 1)) * (width - 2 * beside), down = (index, count) => ((index + 0.5) / count) * height;
+  const across = (column) => beside + (column / (columns.length - 1)) * (width - 2 * beside), down = (index, count) => ABOVE + ((index + 0.5) / count) * (height - ABOVE);
   const highest = Math.min(...columns.map((column) => down(0, column.length))), lowest = Math.max(...columns.map((column) => down(column.length - 1, column.length)));
   return (c) => {
     const colour = { source: c.several[2], speed: c.speed, batch: c.batch, view: c.quiet, serve: c.ink };
