@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import signal
@@ -9,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,6 +18,7 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 
 from serving_layer.app import create_app
+from serving_layer.connections import Bounds, bounded, raise_limit
 from serving_layer.lock.gate import Lock
 from serving_layer.reader import Reader
 from tideline.errors import OutsideError, Texts
@@ -132,6 +135,9 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:  # a connection is not there for Bounds until TLS is agreed on
+            loop: Any = asyncio.get_running_loop()
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=Bounds.head)
         await super().startup(sockets)
         if self.started:
             self._tell()
@@ -173,8 +179,13 @@ def serve(
         if origins:
             app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
         drivers = None if doors.flight is None else _flight(reader, app, lock, host, doors)
+        connections, backlog = raise_limit()
         config = uvicorn.Config(
             app,
+            loop="asyncio",
+            http=bounded(Bounds(connections=connections)),
+            ws="none",
+            backlog=backlog,
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,

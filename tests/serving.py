@@ -10,14 +10,16 @@ from typing import Any
 import httpx
 import uvicorn
 
+from serving_layer.connections import Bounds, bounded
 from serving_layer.server import address_of, bind
 
 
 @contextmanager
-def running(app: Any, port: int = 0) -> Iterator[str]:
+def running(app: Any, port: int = 0, bounds: Bounds | None = None) -> Iterator[str]:
     """The base URL of a real server of an app, in a thread; of any free port unless one is named."""
     with bind("127.0.0.1", port) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        config = uvicorn.Config(app, http=bounded(bounds or Bounds()), ws="none", log_level="critical", lifespan="off")
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
