@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -35,18 +35,21 @@ from serving_layer.responses import (
     rows_response,
     tag_of,
     text_response,
+    without_reason,
     without_records,
 )
 from serving_layer.result import Result
-from serving_layer.sql.http import sql_response
-from serving_layer.sql.process import SqlProcess
+from serving_layer.sql.http import Statement
+from serving_layer.sql.process import SqlProcess, busy
+from serving_layer.status import without_reasons
+from serving_layer.turns import Gone, Turns
 from serving_layer.verifying import Verifier
+from serving_layer.waiting import Answers
 from tideline import __version__
 from tideline.errors import OutsideError, TidelineError, UsageError
 from tideline.runtime.logs import fields
 
 MAX_QUERIES = 100
-MOST_WAITS = 64  # queries that wait for a cut at one time; more wait for their turn
 PATHS = (
     "/v1/views",
     "/v1/views/{view}",
@@ -83,17 +86,20 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         redirect_slashes=False,  # to where the header Host says
     )
     app.state.reader = reader
-    live = app.state.live = Live(reader)
+    answers = app.state.answers = Answers(reader)
+    live = app.state.live = Live(reader, answers.turns)
     statements = app.state.sql = SqlProcess(reader.home)
     intake = app.state.intake = Intake(reader.home)
     verifier = app.state.verifier = Verifier(reader.home)
-    threads = Threads()
+    asking = app.state.asking = Turns(16, 1)  # statements, which one process answers
+    writing = Turns(16, 4)  # events
     app.add_middleware(BodyLimit)
     gate = lock or Lock(reader.home)
     app.add_middleware(Gate, lock=gate)
     app.add_exception_handler(TidelineError, _tideline_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Gone, _gone)
     app.add_exception_handler(Exception, _fault)
 
     async def rows(view: str, request: Request) -> Response:
@@ -102,8 +108,9 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         formats = [value for name, value in params if name == "format"]
         form = chosen_form(formats[-1] if formats else None, headers)
         query = Query.from_params(view, [(name, value) for name, value in params if name != "format"])
-        narrow = narrowing(role_of(request), query)
-        return await threads.answered(reader, [query], lambda: _rows(reader, query, narrow, form, headers))
+        role = role_of(request)
+        asks = _Rows(reader, narrowing(role, query), role.is_unbounded, form, headers)
+        return await answers.answered(request, [query], asks)
 
     # First, as routes are tried in turn and this one is asked most.
     app.router.add_api_route("/v1/views/{view}/rows", rows, route_class_override=_Direct)
@@ -130,20 +137,27 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
     @app.post("/v1/query")
     async def query(request: Request, body: Annotated[Any, Body()]) -> Response:
         queries = _queries(body)
-        narrow = narrowing(role_of(request), *queries)
-        return await threads.answered(reader, queries, lambda: _results(reader.query_many(queries, narrow)))
+        role = role_of(request)
+        narrow, is_unbounded = narrowing(role, *queries), role.is_unbounded
+        return await answers.answered(
+            request, queries, lambda queries: _results(reader.query_many(queries, narrow), is_unbounded)
+        )
 
     @app.post("/v1/sql")
     async def sql(request: Request, body: Annotated[Any, Body()]) -> Response:
-        headers = dict(request.scope["headers"])
-        role = role_of(request)
-        return await threads.ask(lambda: sql_response(statements, body, headers, sql_scope(reader, role)))
+        role, asked = role_of(request), Statement.read(body, dict(request.scope["headers"]), who_of(request))
+        try:
+            return await asking.run(
+                request, lambda: asked.answer(statements, sql_scope(reader, role), role.is_unbounded), asked.seconds
+            )
+        except TimeoutError:
+            raise busy(asked.seconds) from None
 
     @app.post("/v1/sources/{source}/events")
     async def events(source: str, request: Request) -> Response:
         role_of(request).check_source(source)
         body = await request.body()
-        return json_response(await threads.send(lambda: intake.take(reader.ledger(), source, body)), 202)
+        return json_response(await writing.run(request, lambda: intake.take(reader.ledger(), source, body)), 202)
 
     @app.get("/v1/dead-letters")
     def dead_letters(request: Request) -> Response:
@@ -161,8 +175,9 @@ def create_app(reader: Reader, lock: Lock | None = None) -> FastAPI:
         return json_response(verifier.start(_views(reader, body)), 202)
 
     @app.get("/v1/status")
-    def status() -> Response:
-        return json_response(reader.status())
+    def status(request: Request) -> Response:
+        found = reader.status()
+        return json_response(found if role_of(request).is_unbounded else without_reasons(found))
 
     # These two need no thread, of which others may have all.
     @app.get("/healthz")
@@ -209,41 +224,30 @@ class _Direct(APIRoute):
         return handle
 
 
-class Threads:
-    """Threads for what may take long: so many for each kind, so that none of them has to wait for another kind."""
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """How the rows of a query are answered; nothing is read where who asks has them."""
 
-    def __init__(self) -> None:
-        self._answers, self._waits, self._statements, self._events = (
-            CapacityLimiter(most) for most in (40, MOST_WAITS, 16, 16)
-        )
+    reader: Reader
+    narrow: Narrow | None
+    is_unbounded: bool
+    form: str
+    headers: Headers
 
-    async def answered(self, reader: Reader, queries: Sequence[Query], answer: Callable[[], Response]) -> Response:
-        """The answer to queries, at once where it takes less time than a thread would."""
-        if reader.is_quick(queries):
-            return answer()
-        waits = any(query.waits for query in queries)
-        return await to_thread.run_sync(answer, limiter=self._waits if waits else self._answers)
-
-    async def ask(self, answer: Callable[[], Response]) -> Response:
-        """The answer to a statement."""
-        return await to_thread.run_sync(answer, limiter=self._statements)
-
-    async def send(self, work: Callable[[], Any]) -> Any:
-        """What writing events gives."""
-        return await to_thread.run_sync(work, limiter=self._events)
+    def __call__(self, queries: Sequence[Query]) -> Response:
+        (query,) = queries
+        if b"if-none-match" in self.headers and not query.waits:
+            proof = self.reader.proof(query, self.narrow)
+            tag = tag_of(proof if self.is_unbounded else proof.without_reason, self.form)
+            if is_known(tag, self.headers):
+                return not_modified(tag)
+        found = self.reader.query(query, self.narrow)
+        return rows_response(found if self.is_unbounded else without_reason(found), self.form, self.headers)
 
 
-def _rows(reader: Reader, query: Query, narrow: Narrow | None, form: str, headers: Headers) -> Response:
-    """The rows of a query; nothing is read where who asks has them."""
-    if b"if-none-match" in headers and not query.waits:
-        tag = tag_of(reader.proof(query, narrow), form)
-        if is_known(tag, headers):
-            return not_modified(tag)
-    return rows_response(reader.query(query, narrow), form, headers)
-
-
-def _results(results: Sequence[Result]) -> Response:
-    return text_response(f'{{"results":[{",".join(result.to_text() for result in results)}]}}')
+def _results(results: Sequence[Result], is_unbounded: bool) -> Response:
+    shown = results if is_unbounded else map(without_reason, results)
+    return text_response(f'{{"results":[{",".join(result.to_text() for result in shown)}]}}')
 
 
 def _static(name: str) -> Callable[[], Response]:
@@ -323,6 +327,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _validation_error(request: Request, error: Exception) -> Response:
     reasons = [str(found.get("msg")) for found in getattr(error, "errors", list)()]
     return error_response(_bad_body(f"the request cannot be read: {'; '.join(reasons)}", path=request.url.path))
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(None, 499)  # which nobody reads
 
 
 async def _fault(request: Request, error: Exception) -> Response:

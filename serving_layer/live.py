@@ -13,16 +13,18 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, ClassVar
-
-from starlette.concurrency import run_in_threadpool
 
 from serving_layer.find import NotReadyError
 from serving_layer.proof import json_text
 from serving_layer.query import Query, length
 from serving_layer.reader import Narrow, Reader, too_many_rows
+from serving_layer.responses import without_reason
 from serving_layer.result import Result
+from serving_layer.turns import Turns
 from tideline.errors import Texts, TidelineError, UsageError
+from tideline.ledger import Ledger
 
 MOST_ROWS = 10_000  # of one answer that is followed
 MOST_STREAMS = 1_000
@@ -31,7 +33,9 @@ EVERY = 250_000  # microseconds between two looks, unless asked otherwise
 LEAST_EVERY = 50_000
 _STILL = 1.0  # seconds after which a stream looks again whether who asked still may
 _BEAT = 15.0  # seconds after which a stream without news says that it lives
-_KEPT_ROWS = 200_000  # of answers that a stream may be resumed from
+_KEPT, _KEPT_BYTES = 5_000, 64 << 20  # answers that a stream may be resumed from
+_ROW_BYTES = 200  # of a row beside its text: two texts' own, their place among the others
+_LOOK = 0.02  # seconds for which streams share a look at the ledger
 _RETRY = b"retry: 1000\n\n"
 
 
@@ -57,6 +61,8 @@ class Page:
     place: str
     rows: Mapping[str, str]
     ordered: bool
+    size: int
+    """Bytes, about."""
 
     @classmethod
     def of(cls, result: Result) -> Page:
@@ -66,7 +72,8 @@ class Page:
             raise too_many_rows(MOST_ROWS)
         proof = result.proof
         place = json_text({name: proof[name] for name in ("version", "cut", "batch_cut")})[1:-1]
-        return cls(result.proven.tag, place, dict(zip(names, rows, strict=True)), bool(result.plan.order))
+        size = len(place) + sum(map(len, names)) + sum(map(len, rows)) + (len(rows) + 1) * _ROW_BYTES
+        return cls(result.proven.tag, place, dict(zip(names, rows, strict=True)), bool(result.plan.order), size)
 
     def shows(self, other: Page) -> bool:
         """Whether both show the same rows, where they are ordered in the same order."""
@@ -105,12 +112,13 @@ class Seen:
 class Live:
     """The streams of a server."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, turns: Turns) -> None:
+        self._reader, self._turns = reader, turns
         self._streams: Counter[str] = Counter()
         self._ended = False
         self._kept: OrderedDict[tuple[str, str], Page] = OrderedDict()
-        self._kept_rows = 0
+        self._kept_bytes = 0
+        self._seen: tuple[float, Ledger] | None = None
 
     def end(self) -> None:
         """Ends every stream; their readers come back to whoever serves then."""
@@ -127,14 +135,15 @@ class Live:
         pause = max(EVERY if every is None else length("every", every), LEAST_EVERY) / 1_000_000
         if query.limit is None:
             query = replace(query, limit=MOST_ROWS + 1)  # as many as it takes to refuse the answer
-        name = repr((seen.role, query))
+        name = blake2b(repr((seen.role, query)).encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
         self._begin(seen.who)
         try:
+            ledger = self._ledger()
             page, head = await self._look(query, name, seen)
         except BaseException:
             self._over(seen.who)
             raise
-        events = self._events(query, name, page, head, pause, last, seen)
+        events = self._events(query, name, ledger, page, head, pause, last, seen)
         weakref.finalize(events, self._over, seen.who)  # also where nobody ever reads of it
         return events
 
@@ -162,7 +171,15 @@ class Live:
         return False
 
     async def _events(
-        self, query: Query, name: str, page: Page, head: str, pause: float, last: str | None, seen: Seen
+        self,
+        query: Query,
+        name: str,
+        ledger: Ledger,
+        page: Page,
+        head: str,
+        pause: float,
+        last: str | None,
+        seen: Seen,
     ) -> AsyncIterator[bytes]:
         try:
             known = self._kept.get((name, last)) if last else None
@@ -171,8 +188,8 @@ class Live:
             while not self._ended:
                 if not await self._pause(pause, seen):
                     return
-                before = page
-                if self._reader.proof(query, seen.narrow).tag != page.tag:
+                before, looked, ledger = page, ledger, self._ledger()
+                if ledger is not looked and self._tag(query, seen) != page.tag:
                     page, _ = await self._look(query, name, seen)
                 if not page.shows(before):
                     yield page.change(before)
@@ -184,12 +201,26 @@ class Live:
             shown = error if seen.told is None else seen.told(error)
             yield f"event: error\ndata: {json_text(shown.to_json())}\n\n".encode()
 
+    def _ledger(self) -> Ledger:
+        """The ledger as it was a moment ago at most."""
+        now, seen = time.monotonic(), self._seen
+        if seen is None or now - seen[0] > _LOOK:
+            seen = self._seen = now, self._reader.ledger()
+        return seen[1]
+
+    def _tag(self, query: Query, seen: Seen) -> str:
+        """That of the answer now."""
+        proof = self._reader.proof(query, seen.narrow)
+        return (proof if seen.told is None else proof.without_reason).tag
+
     async def _look(self, query: Query, name: str, seen: Seen) -> tuple[Page, str]:
         """The answer now, and what a snapshot says before its rows."""
         if self._reader.is_quick([query]):
             result = self._reader.query(query, seen.narrow)
         else:
-            result = await run_in_threadpool(self._reader.query, query, seen.narrow)
+            result = await self._turns.run_for(seen.who, lambda: self._reader.query(query, seen.narrow))
+        if seen.told is not None:
+            result = without_reason(result)
         tag = result.proven.tag
         page = self._kept.get((name, tag))
         if page is None:
@@ -202,7 +233,7 @@ class Live:
         if (name, page.tag) in self._kept:  # another look was quicker
             return
         self._kept[name, page.tag] = page
-        self._kept_rows += len(page.rows)
-        while self._kept_rows > _KEPT_ROWS and len(self._kept) > 1:
+        self._kept_bytes += page.size
+        while (self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT) and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
-            self._kept_rows -= len(old.rows)
+            self._kept_bytes -= old.size

@@ -13,6 +13,8 @@ from tideline.types import bucket_start, json_value
 
 Json = dict[str, Any]
 LIVE, BATCH = "live", "batch"
+NOT_TOLD = "whoever is kept to nothing sees the reason"
+"""Instead of why a view failed, which may quote a record."""
 
 
 class Proof:
@@ -22,12 +24,24 @@ class Proof:
     """
 
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
-        text = json_text(make_proof(ledger, plan))
+        self._set(make_proof(ledger, plan), plan)
+
+    def _set(self, found: Json, plan: Plan) -> None:
+        text = json_text(found)
         self._live = plan.version is None
         self._before, _, self._after = text.partition('"freshness":null')  # a quote within a text has a backslash
         shown = json_text([text, *plan.view.answers.items()])  # answers may change and the definition stay
         self.tag = blake2b(shown.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
         """Equal for answers to one query that are equal but for their freshness."""
+        self._other: Proof | None = None
+        if found["quarantined"] not in (None, NOT_TOLD):
+            self._other = Proof.__new__(Proof)
+            self._other._set(without_reason(found), plan)
+
+    @property
+    def without_reason(self) -> Proof:
+        """The same for those who may not see records, also its tag: a reason could be guessed by that."""
+        return self._other or self
 
     def text(self, freshness: float | None) -> str:
         """Its JSON; `freshness` is how many seconds ago the last commit was."""
@@ -83,6 +97,11 @@ def make_proof(ledger: Ledger, plan: Plan) -> Json:
         "freshness": None,
         "measures": {name: _bound(plan, name) for name in plan.shown},
     }
+
+
+def without_reason(proof: Json) -> Json:
+    """The same proof, without why its view failed."""
+    return proof if proof["quarantined"] is None else {**proof, "quarantined": NOT_TOLD}
 
 
 def _sum(parts: Iterable[LogStats]) -> LogStats:

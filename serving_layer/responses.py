@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import Response
 
 from serving_layer.find import NotReadyError
 from serving_layer.negotiate import MEDIA_TYPES, Headers, is_known, packed
-from serving_layer.proof import Proof, json_text
+from serving_layer.proof import NOT_TOLD, Proof, json_text
 from serving_layer.result import Result
 from tideline.errors import EXIT_USAGE, MissingSegmentError, StoreError, TidelineError
 
@@ -84,8 +85,14 @@ def without_records(error: TidelineError) -> TidelineError:
     """The same error, without the reason of a view's failure, which may quote a record's values."""
     if error.condition != "VIEW_QUARANTINED":
         return error
-    params = {**error.params, "reason": "whoever may operate sees the reason"}
+    params = {**error.params, "reason": NOT_TOLD}
     return NotReadyError(error.condition, **params)
+
+
+def without_reason(result: Result) -> Result:
+    """The same answer, whose proof does not say why the view failed."""
+    shown = result.proven.without_reason
+    return result if shown is result.proven else replace(result, proven=shown)
 
 
 def is_server_fault(error: TidelineError) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serving_layer.kafka import Held, bootstrap_of
+from serving_layer.proof import NOT_TOLD
 from tideline.cut import Cut
 from tideline.ledger import Generation, Ledger, Log, add_counts
 from tideline.retention import count_deleted
@@ -74,6 +75,14 @@ def quarantined(ledger: Ledger) -> list[Json]:
     """Views that failed and are left out until they are corrected: name, fingerprint, reason, layer, cut, time."""
     found = [{"fingerprint": fingerprint, **entry} for fingerprint, entry in ledger.quarantined.items()]
     return sorted(found, key=lambda entry: str(entry["view"]))
+
+
+def without_reasons(status: Json) -> Json:
+    """The same status, without why views and runs failed, which may quote records."""
+    views, layers = status["views"], status["layers"]
+    told = {name: {**one, "error": NOT_TOLD} if one.get("error") else one for name, one in layers.items()}
+    failed = [{**one, "reason": NOT_TOLD} for one in views["quarantined"]]
+    return {**status, "layers": told, "views": {**views, "quarantined": failed}}
 
 
 def layer_status(home: Home, layer: str) -> Json:

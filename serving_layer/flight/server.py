@@ -20,6 +20,7 @@ from serving_layer.lock.gate import Lock, Who
 from serving_layer.lock.roles import EVERYTHING, READ, Forbidden
 from serving_layer.lock.scope import allowed_view, sql_scope
 from serving_layer.reader import Reader
+from serving_layer.responses import without_records
 from serving_layer.sql.errors import MOST_ROWS, SqlTimeout
 from serving_layer.sql.process import SECONDS, SqlProcess
 from tideline.errors import EXIT_USAGE, TidelineError
@@ -130,16 +131,18 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
     # What pyarrow calls, in threads of its own.
 
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:
-        return self._told(lambda: self._flight_info(context, descriptor))
+        return self._told(context, lambda: self._flight_info(context, descriptor))
 
     def get_schema(self, context: Any, descriptor: Any) -> Any:
-        return self._told(lambda: flight.SchemaResult(self._table(context, *unpack(descriptor.command)).schema))
+        return self._told(
+            context, lambda: flight.SchemaResult(self._table(context, *unpack(descriptor.command)).schema)
+        )
 
     def do_get(self, context: Any, ticket: Any) -> Any:
-        return self._told(lambda: flight.RecordBatchStream(self._fetched(context, ticket.ticket)))
+        return self._told(context, lambda: flight.RecordBatchStream(self._fetched(context, ticket.ticket)))
 
     def do_action(self, context: Any, action: Any) -> Iterator[Any]:
-        return iter(self._told(lambda: self._done(context, action)))
+        return iter(self._told(context, lambda: self._done(context, action)))
 
     def list_actions(self, context: Any) -> list[tuple[str, str]]:
         return [("CreatePreparedStatement", ""), ("ClosePreparedStatement", "")]
@@ -227,9 +230,10 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         """A statement's answer, of which no row is wanted with `rows` 0."""
         if len(sql) > MOST_TEXT:
             raise ValueError(f"the statement has more than {MOST_TEXT} letters")
-        parts = sql_scope(self._reader, self._who(context)[0])
+        role, who = self._who(context)
+        parts = sql_scope(self._reader, role)
         asked = f"SELECT * FROM ({sql.strip().rstrip(';')}) LIMIT 0" if rows == 0 else sql
-        _, stream = self._process.ask(asked, MOST_ROWS, SECONDS, parts)
+        _, stream = self._process.ask(asked, MOST_ROWS, SECONDS, parts, who=who)
         return pa.ipc.open_stream(stream).read_all()
 
     def _views(self, context: Any) -> list[str]:
@@ -265,7 +269,7 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         caller: _Caller = context.get_middleware("caller")
         return caller.who
 
-    def _told(self, work: Callable[[], Any]) -> Any:
+    def _told(self, context: Any, work: Callable[[], Any]) -> Any:
         """What `work` gives, its errors as Flight's, which tell a driver what it needs to know."""
         try:
             return work()
@@ -274,9 +278,10 @@ class FlightSqlServer(flight.FlightServerBase):  # type: ignore[misc]
         except SqlTimeout as error:
             raise flight.FlightTimedOutError(str(error)) from None
         except TidelineError as error:
+            told = str(error if self._who(context)[0].is_unbounded else without_records(error))
             if error.exit_code == EXIT_USAGE:
-                raise pa.ArrowInvalid(str(error)) from None
-            raise flight.FlightUnavailableError(str(error)) from None
+                raise pa.ArrowInvalid(told) from None
+            raise flight.FlightUnavailableError(told) from None
         except ValueError as error:
             raise pa.ArrowInvalid(str(error)) from None
 

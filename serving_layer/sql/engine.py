@@ -13,14 +13,13 @@ import duckdb
 
 from serving_layer.query import Query
 from serving_layer.reader import Reader
-from serving_layer.sql.errors import MOST_ROWS, SqlError, SqlTimeout
+from serving_layer.sql.errors import MOST_BYTES, MOST_ROWS, SqlError, SqlTimeout
 from serving_layer.sql.functions import define_functions, wants_states
 from serving_layer.sql.tables import TableCache, ViewTables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_BYTES = 64 << 20
 _BATCH = 10_000
 _CONFIG: Mapping[str, str] = {
     "enable_external_access": "false",

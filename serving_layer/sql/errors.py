@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from tideline.errors import OutsideError, Texts, UsageError
 
-MOST_ROWS = 100_000
+MOST_ROWS, MOST_BYTES = 100_000, 64 << 20
 
 
 class SqlError(UsageError):

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 from serving_layer.find import NotReadyError
@@ -29,22 +30,63 @@ class SqlProcess:
     def __init__(self, home: Home, memory: int = MEMORY) -> None:
         self._home = home
         self._memory = memory
-        self._lock = threading.Lock()
+        self._lock, self._guard = threading.Lock(), threading.Lock()
+        self._callers: dict[str, tuple[threading.Lock, int]] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(
-        self, sql: str, rows: int = MOST_ROWS, seconds: float = SECONDS, parts: Mapping[str, Any] | None = None
-    ) -> tuple[dict[str, Any], bytes]:
-        """(the proofs of the views that are named, the rows as an Arrow stream); see `SqlEngine.run`.
+    @property
+    def is_busy(self) -> bool:
+        """Whether a statement is under way."""
+        return self._lock.locked()
 
+    def ask(
+        self,
+        sql: str,
+        rows: int = MOST_ROWS,
+        seconds: float = SECONDS,
+        parts: Mapping[str, Any] | None = None,
+        form: str = "arrow",
+        reasons: bool = True,
+        who: str = "",
+    ) -> tuple[dict[str, Any], bytes]:
+        """(the proofs of the views that are named, the answer in a form: json, csv or arrow); see `SqlEngine.run`.
+
+        Without `reasons` proofs do not say why a view failed. Of one caller one statement waits, others wait for that.
         Raises SqlError, SqlTimeout, NotReadyError SQL_BUSY, and what a query raises.
         """
-        if not self._lock.acquire(timeout=seconds):
-            raise NotReadyError(
-                "SQL_BUSY", f"other statements took all of {seconds:g} s", "try again later", seconds=seconds
+        until = time.monotonic() + seconds
+        with self._alone(who, seconds):
+            if not self._lock.acquire(timeout=max(until - time.monotonic(), 0)):
+                raise busy(seconds)
+            return self._ask(
+                {"sql": sql, "rows": rows, "seconds": seconds, "parts": parts, "form": form, "reasons": reasons}
             )
+
+    @contextmanager
+    def _alone(self, who: str, seconds: float) -> Iterator[None]:
+        """No other statement of this caller is waited for meanwhile."""
+        with self._guard:
+            mine, count = self._callers.get(who, (threading.Lock(), 0))
+            self._callers[who] = mine, count + 1
         try:
-            request = json.dumps({"sql": sql, "rows": rows, "seconds": seconds, "parts": parts}) + "\n"
+            if who and not mine.acquire(timeout=seconds):
+                raise busy(seconds)
+            try:
+                yield
+            finally:
+                if who:
+                    mine.release()
+        finally:
+            with self._guard:
+                mine, count = self._callers.pop(who)
+                if count > 1:
+                    self._callers[who] = mine, count - 1
+
+    def _ask(self, asked: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """What the process answers; gives its turn back."""
+        seconds = asked["seconds"]
+        try:
+            request = json.dumps(asked) + "\n"
             try:
                 process = self._running()
                 assert process.stdin is not None
@@ -88,6 +130,11 @@ class SqlProcess:
             self._end()
 
 
+def busy(seconds: float) -> NotReadyError:
+    """What is raised where other statements took all the time that one has."""
+    return NotReadyError("SQL_BUSY", f"other statements took all of {seconds:g} s", "try again later", seconds=seconds)
+
+
 def _reply(process: subprocess.Popen[bytes], deadline: float) -> tuple[dict[str, Any], bytes]:
     assert process.stdout is not None
     length = int.from_bytes(_read(process.stdout, 4, deadline), "big")
@@ -97,10 +144,10 @@ def _reply(process: subprocess.Popen[bytes], deadline: float) -> tuple[dict[str,
 
 def _read(pipe: IO[bytes], count: int, deadline: float) -> bytes:
     """So many bytes. Raises EOFError, and TimeoutError at the deadline."""
-    found = bytearray()
+    found, ready = bytearray(), select.poll()  # select takes no file beyond the 1024th
+    ready.register(pipe, select.POLLIN)
     while len(found) < count:
-        ready, _, _ = select.select([pipe], [], [], max(deadline - time.monotonic(), 0))
-        if not ready:
+        if not ready.poll(max(deadline - time.monotonic(), 0) * 1_000):
             raise TimeoutError
         block = os.read(pipe.fileno(), min(count - len(found), 1 << 20))
         if not block:

@@ -1,6 +1,7 @@
 """The process that answers statements: of its memory only it can run out, and it can be ended at any moment.
 
-A request is a line of JSON, an answer its length and a line of JSON, followed by an Arrow stream where there are rows.
+A request is a line of JSON, an answer its length and a line of JSON, followed by the answer in the form that
+is asked for. It is made here and not where others wait: values take more as text than in DuckDB's columns.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import sys
 import warnings
 from typing import IO, Any
 
-import pyarrow as pa
-
+from serving_layer.proof import without_reason
 from serving_layer.reader import Reader
 from serving_layer.sql.engine import SqlEngine
+from serving_layer.sql.errors import SqlTimeout
+from serving_layer.sql.show import body_of
 from tideline.errors import TidelineError
 from tideline.runtime.home import Home
 
@@ -41,14 +43,16 @@ def _send(replies: IO[bytes], told: dict[str, Any], rows: bytes) -> None:
 
 
 def _answer(engine: SqlEngine, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    form, reasons = request.pop("form"), request.pop("reasons")
     try:
         found = engine.run(**request)
+        proofs = dict(found.proofs) if reasons else {name: without_reason(one) for name, one in found.proofs.items()}
+        return {"proofs": proofs}, body_of(form, found.table, proofs)
     except TidelineError as error:
         return {**error.to_json(), "exit_code": error.exit_code}, b""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, found.table.schema) as writer:
-        writer.write_table(found.table)
-    return {"proofs": dict(found.proofs)}, sink.getvalue().to_pybytes()
+    except MemoryError:
+        ended = SqlTimeout("SQL_ENDED")
+        return {**ended.to_json(), "exit_code": ended.exit_code}, b""
 
 
 if __name__ == "__main__":

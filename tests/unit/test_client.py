@@ -234,7 +234,7 @@ def test_changes_are_followed_over_a_server_that_ends(tmp_path: Path) -> None:
                     known |= {row["country"]: row for row in change.rows}
                     if at == 100:
                         app.state.live.end()
-                        app.state.live.__init__(reader)  # as a server that comes back
+                        app.state.live.__init__(reader, app.state.answers.turns)  # as a server that comes back
                 assert sum(row["lines"] for row in known.values()) == 200
                 changes.close()
 

@@ -6,6 +6,7 @@ import json
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -280,6 +281,39 @@ def test_a_stream_says_why_it_ends(site: Site) -> None:
         while reader.next() != "error":
             pass
         assert reader.data["error"]["condition"] == "VIEW_QUARANTINED"
+
+
+def test_a_stream_looks_where_the_ledger_has_changed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen from the server: it has looked at the ledger many times, and at the answer no more."""
+    looks: Counter[str] = Counter()
+    proof, ledger = Reader.proof, Reader.ledger
+    monkeypatch.setattr(Reader, "proof", lambda *how: (looks.update(["proof"]), proof(*how))[1])
+    monkeypatch.setattr(Reader, "ledger", lambda *how: (looks.update(["ledger"]), ledger(*how))[1])
+    with followed(site, "totals") as reader:
+        reader.next()
+        until = time.monotonic() + PATIENCE
+        while looks["ledger"] < 10:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert looks["proof"] == 0
+        site.commit(50)
+        assert reader.next() == "change"
+        assert looks["proof"] > 0
+
+
+def test_what_a_stream_is_resumed_from_has_an_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = site.app.state.live
+    monkeypatch.setattr(serving_layer.live, "_KEPT", 5)
+    for number in range(12):  # answers without rows, and long questions
+        with followed(site, "totals", country="A" * 5_000 + str(number)) as reader:
+            reader.next()
+    assert len(live._kept) == 5
+    assert max(len(name) for name, _ in live._kept) < 100
+    monkeypatch.setattr(serving_layer.live, "_KEPT_BYTES", 3_000)
+    with followed(site, "revenue") as reader:
+        reader.next()
+    assert len(live._kept) == 1
+    assert live._kept_bytes == sum(page.size for page in live._kept.values()) > 3_000
 
 
 @pytest.mark.parametrize("every", ["50ms", "365d"])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import httpx
@@ -17,7 +15,7 @@ import pytest
 from serving import condition, running
 from serving_case import REVENUE, Installation, installed, view
 
-from serving_layer.app import MOST_WAITS, create_app
+from serving_layer.app import create_app
 from serving_layer.lock.roles import READ, Forbidden, Role
 from serving_layer.lock.tokens import TokenFile
 from serving_layer.query import Query
@@ -102,9 +100,34 @@ def test_why_a_view_failed_is_not_told_to_who_sees_a_part(locked: tuple[str, Tok
         assert ("secret" in refused.text) == told
 
 
+def test_nor_does_a_proof_or_the_status_tell_them(locked: tuple[str, TokenFile], site: Any) -> None:
+    url, tokens = locked
+    with site[0].store.write() as txn:
+        totals = {txn.ledger.live["totals"]: "ValueError: the value 'secret' is no number"}
+        txn.put_ledger(txn.ledger.quarantine("speed", site[0].speed, totals, 1.5))
+    body = {"queries": [{"view": "totals", "version": 1}]}
+    tags = set()
+    shown = {role: {"Authorization": f"Bearer {tokens.create(role, role)[0]}"} for role in ("watch", "admin")}
+    for role, told in (("watch", False), ("admin", True)):
+        with httpx.Client(base_url=url, headers=shown[role]) as client:
+            for form in ("json", "csv", "arrow"):
+                found = client.get("/v1/views/totals/rows", params={"version": 1, "format": form})
+                assert found.status_code == 200
+                assert (b"secret" in found.content + repr(found.headers).encode()) == told
+                tags.add(found.headers["etag"])
+                again = {"If-None-Match": found.headers["etag"]}
+                known = client.get("/v1/views/totals/rows", params={"version": 1, "format": form}, headers=again)
+                assert known.status_code == 304
+            for found in (client.post("/v1/query", json=body), client.get("/v1/status", timeout=30)):
+                assert found.status_code == 200
+                assert ("secret" in found.text) == told
+    assert len(tags) == 6  # by which a reason could be guessed
+
+
 @pytest.fixture
 def locked(tmp_path: Path, site: tuple[Installation, Reader]) -> Iterator[tuple[str, TokenFile]]:
     roles = '[roles.a]\nmask = ["product"]\n[roles.c]\nmask = ["median", "last", "products", "best"]\n'
+    roles += '[roles.watch]\nactions = ["read", "operate"]\nviews = ["totals"]\n'
     (tmp_path / "access.toml").write_text(roles, "utf-8")
     app = create_app(site[1])
     with running(app) as url:
@@ -169,33 +192,6 @@ def test_one_caller_does_not_take_all_streams(locked: tuple[str, TokenFile], mon
             if again.status_code == 200:
                 break
         assert time.monotonic() < until
-
-
-def test_whoever_waits_keeps_nobody_else_waiting(
-    site: tuple[Installation, Reader], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app, to_wait, reaching = create_app(site[1]), SimpleQueue[None](), Reader._reaching
-
-    def noted(*how: Any) -> Any:
-        to_wait.put(None)
-        return reaching(*how)
-
-    monkeypatch.setattr(Reader, "_reaching", noted)
-
-    async def asked(url: str) -> list[Any]:
-        limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=url, timeout=5, limits=limits) as client:
-            late = "/v1/views/totals/rows?at_least=sales:0=9999999&timeout=4"
-            waiting = [asyncio.ensure_future(client.get(late, timeout=60)) for _ in range(120)]
-            while to_wait.qsize() < MOST_WAITS:
-                await asyncio.sleep(0.01)  # until as many wait as may
-            found = [await client.get(path) for path in ("/healthz", "/readyz", "/v1/views", "/v1/views/revenue/rows")]
-            for one in waiting:
-                one.cancel()
-            return [response.status_code for response in found]
-
-    with running(app) as url:
-        assert asyncio.run(asked(url)) == [200] * 4
 
 
 def test_tokens_that_are_made_at_one_time_are_all_there(tmp_path: Path) -> None:

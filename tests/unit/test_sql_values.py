@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import serving_case
+from serving import condition
 from serving_case import Installation, make_events, view
 
 from serving_layer.query import Query
@@ -55,6 +57,24 @@ def test_groups_without_an_answer_are_null_and_nan_stays_nan(tmp_path: Path, mon
             "SELECT merged(partly_state) m, merged_answer(partly_state) a FROM totals WHERE false"
         )
         assert none.table.to_pylist() == [{"m": None, "a": None}]
+
+
+def test_text_is_made_where_nobody_waits_and_is_not_too_large(client: httpx.Client, home: Path) -> None:
+    """Of a letter that stands a million times in DuckDB's columns once, and of more than may be made in time."""
+    text = "a" * 1_000
+    many = f"SELECT list_resize(['{text}'::ENUM('{text}', 'b')], 100_000, '{text}'::ENUM('{text}', 'b')) AS x"
+    for form in ("json", "csv"):
+        refused = client.post("/v1/sql", json={"sql": many, "format": form}, timeout=100)
+        assert condition(refused) == (400, "SQL_TOO_LARGE")
+    assert client.post("/v1/sql", json={"sql": many, "format": "arrow"}, timeout=100).status_code == 200
+    late = client.post(
+        "/v1/sql", json={"sql": "SELECT list_resize([true], 4000000, true) x", "timeout": 1}, timeout=100
+    )
+    assert condition(late) == (504, "SQL_TIMEOUT")
+    rows = client.post("/v1/sql", json={"sql": "SELECT range AS x, NULL AS y FROM range(2500)"}, timeout=100).json()
+    assert rows == {"columns": ["x", "y"], "rows": [[at, None] for at in range(2_500)], "proofs": {}}
+    none = client.post("/v1/sql", json={"sql": "SELECT 1 AS x WHERE false", "format": "csv"}, timeout=100)
+    assert none.text == "x\n"
 
 
 @pytest.mark.parametrize(
