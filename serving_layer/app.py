@@ -25,7 +25,7 @@ from serving_layer.lock.scope import allowed_view, allowed_views, narrowing, sql
 from serving_layer.negotiate import Headers, chosen_form, is_known
 from serving_layer.openapi import openapi
 from serving_layer.page import FILES, FOLDER
-from serving_layer.query import Query
+from serving_layer.query import Query, brief
 from serving_layer.reader import Narrow, Reader
 from serving_layer.responses import (
     error_response,
@@ -300,7 +300,7 @@ async def _tideline_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     code = getattr(error, "status_code", 500)
-    path, method = request.url.path, request.method
+    path, method = brief(request.url.path), request.method
     if code == 404:
         known = f"paths: {', '.join(PATHS)}"
         return error_response(

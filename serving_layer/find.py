@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from serving_layer.query import similar
+from serving_layer.query import brief, similar
 from tideline.cut import Cut
 from tideline.errors import OutsideError, Texts, UsageError
 from tideline.ledger import Ledger
@@ -62,7 +62,12 @@ def find_view(ledger: Ledger, name: str, version: int | None = None) -> str:
     known = f"views that can be asked: {', '.join(sorted(live)) or 'none'}"
     hint = f"did you mean {' or '.join(close)}? {known}" if close else known
     raise UsageError(
-        "UNKNOWN_VIEW", f"there is no view {name}{where}", hint, view=name, known=sorted(live), similar=close
+        "UNKNOWN_VIEW",
+        f"there is no view {brief(name)}{where}",
+        hint,
+        view=brief(name),
+        known=sorted(live),
+        similar=close,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from serving_layer.plan import key_value
-from serving_layer.query import Query, is_several, names, similar
+from serving_layer.query import Query, brief, is_several, names, similar
 from tideline.answers import Answer
 from tideline.definition import ViewDefinition
 from tideline.errors import Texts, UsageError
@@ -77,7 +77,7 @@ class Role:
         """Raises Forbidden where it may not write there."""
         self.check(WRITE)
         if self.sources is not None and source not in self.sources:
-            raise Forbidden("FORBIDDEN_SOURCE", role=self.name, source=source)
+            raise Forbidden("FORBIDDEN_SOURCE", role=self.name, source=brief(source))
 
     def check_records(self) -> None:
         """Raises Forbidden where it may not see the log's records as they came: who sees a part of it sees none."""
@@ -93,7 +93,7 @@ class Role:
         """Raises Forbidden where it may not read a view."""
         self.check(READ)
         if not self.may_read(view):
-            raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=view, known=sorted(self.views or ()))
+            raise Forbidden("FORBIDDEN_VIEW", role=self.name, view=brief(view), known=sorted(self.views or ()))
 
     def hides(self, view: ViewDefinition) -> frozenset[str]:
         """The columns of a view that it does not see: those that are masked, and what is made of them or of columns of

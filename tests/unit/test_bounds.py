@@ -14,6 +14,7 @@ from serving import error
 from serving_case import Installation
 
 from serving_layer import fold
+from serving_layer.lock.roles import READ, WRITE, Role
 from serving_layer.query import MOST_PARAMETERS, Query, cut, similar
 from serving_layer.reader import Reader
 from serving_layer.zones import Zone
@@ -132,6 +133,15 @@ def test_an_error_repeats_the_beginning_of_what_was_wrong(asked: Reader, options
     assert "x" * 150 in json.dumps(caught.value.to_json()), "so much of it is known again"
     assert len(json.dumps(caught.value.to_json())) < 2_500
     assert caught.value.params.get("similar", []) == []
+
+
+def test_the_name_of_a_view_or_a_source_that_is_refused_is_repeated_in_part(asked: Reader) -> None:
+    role = Role("narrow", frozenset({READ, WRITE}), frozenset({"totals"}), frozenset({"sales"}))
+    for check in (lambda name: asked.query(Query(name)), role.check_view, role.check_source):
+        with pytest.raises(UsageError) as caught:
+            check(LONG)
+        assert "x" * 150 in caught.value.message
+        assert len(json.dumps(caught.value.to_json())) < 2_500
 
 
 def test_a_name_is_guessed_up_to_a_hundred_letters() -> None:
