@@ -26,7 +26,7 @@ from tideline.stores.lmdb import LmdbStore
 PATIENCE = 20.0
 SOON = Bounds(head=0.3, body=0.3, reading=0.3)
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-BODY = b"POST /v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+BODY = b"POST /v1/query HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n{"
 
 
 class Site:
