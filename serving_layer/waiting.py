@@ -20,7 +20,7 @@ from tideline.errors import TidelineError
 from tideline.ledger import Ledger
 
 MOST_ANSWERS, ANSWERS_OF_ONE = 8, 4
-"""At once, each with the memory of its rows. Where nobody says who asks, all are one caller's, who may have them all."""
+"""At once, each with the memory of its rows. Where nobody says who asks, all are one caller's, who may have all."""
 _POLL = 0.02  # seconds between two looks at the ledger
 Answer = Callable[[Sequence[Query]], Response]
 
