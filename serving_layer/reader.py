@@ -19,7 +19,7 @@ from serving_layer.metrics import metrics_text
 from serving_layer.plan import Patience, Plan, patience, plan_query
 from serving_layer.prepared import Prepared, PreparedQueries
 from serving_layer.proof import Proof
-from serving_layer.query import QUERY_FIELDS, Query, brief, whole
+from serving_layer.query import QUERY_FIELDS, Query, whole
 from serving_layer.result import Result
 from serving_layer.sides import find_side
 from serving_layer.status import freshness, quarantined, read_status, views_waiting
@@ -92,18 +92,18 @@ class Reader:
 
     def view(self, name: str) -> ViewReader:
         """One view. Raises UsageError UNKNOWN_VIEW, NotReadyError VIEW_NOT_LIVE."""
-        _find(self.ledger(), name)
+        find_view(self.ledger(), name)
         return ViewReader(self, name)
 
     def definition(self, view: str) -> ViewDefinition:
         """A view's definition, as it is answered now. Raises UsageError UNKNOWN_VIEW, NotReadyError VIEW_NOT_LIVE."""
         ledger = self.ledger()
-        return self._definition(ledger, _find(ledger, view))
+        return self._definition(ledger, find_view(ledger, view))
 
     def describe(self, view: str) -> dict[str, Any]:
         """A JSON-able description of a view: its key, bucket, measures with their bounds, answers."""
         ledger = self.ledger()
-        return describe_view(self._definition(ledger, _find(ledger, view)), ledger)
+        return describe_view(self._definition(ledger, find_view(ledger, view)), ledger)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """The descriptions of all views that can be asked, of one ledger, by name."""
@@ -243,12 +243,12 @@ class Reader:
         if narrow is None:
             return query
         version = whole("version", query.version, 0)
-        return narrow(query, self._definition(ledger, _find(ledger, query.view, version)))
+        return narrow(query, self._definition(ledger, find_view(ledger, query.view, version)))
 
     def _plan(self, ledger: Ledger, query: Query) -> Plan:
         """The query's plan at a ledger."""
         version = whole("version", query.version, 0)
-        return plan_query(query, self._definition(ledger, _find(ledger, query.view, version)))
+        return plan_query(query, self._definition(ledger, find_view(ledger, query.view, version)))
 
     def _patience(self, query: Query) -> Patience:
         """What the query waits for. Raises UsageError, NotReadyError, and KafkaFault where it may not be stale."""
@@ -256,7 +256,7 @@ class Reader:
         if found.staleness is None:
             return found
         ledger = self.ledger()
-        topic = ledger.topic_of(_find(ledger, query.view, whole("version", query.version, 0)))
+        topic = ledger.topic_of(find_view(ledger, query.view, whole("version", query.version, 0)))
         held = self._kafka.cut_at(topic, time.time() - found.staleness, found.seconds)
         return replace(found, cut=held if found.cut is None else found.cut.advance(held))
 
@@ -302,11 +302,6 @@ class Reader:
             if known is None or known[0] != raw:
                 known = self._definitions[fingerprint] = (raw, ViewDefinition.from_json(raw))
             return known[1]
-
-
-def _find(ledger: Ledger, name: str, version: int | None = None) -> str:
-    """See `find_view`, which repeats the name where there is no such view: one of 200 bytes at most is a view's."""
-    return find_view(ledger, brief(name), version)
 
 
 def too_many_rows(limit: int | None) -> UsageError:
