@@ -51,7 +51,24 @@ def served(home: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="module")
-def client(home: Path, served: Installation) -> Iterator[httpx.Client]:
-    """Asks a server of it."""
-    with Reader(home) as reader, running(create_app(reader)) as url, httpx.Client(base_url=url) as asks:
+def local(home: Path, served: Installation) -> Iterator[Reader]:
+    """Reads it."""
+    with Reader(home) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def url(local: Reader) -> Iterator[str]:
+    """Where a server of it is."""
+    app = create_app(local)
+    with running(app) as found:
+        yield found
+        app.state.live.end()
+    app.state.sql.close()
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Iterator[httpx.Client]:
+    """Asks that server."""
+    with httpx.Client(base_url=url) as asks:
         yield asks

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +40,8 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def reader(home: Path) -> Iterator[Reader]:
-    with LmdbStore.open(home, create=True) as store:
-        installed(store, 200)
-        with Reader(home) as found:
-            yield found
-
-
-@pytest.fixture(scope="module")
-def url(reader: Reader) -> Iterator[str]:
-    app = create_app(reader)
-    with running(app) as found:
-        yield found
-        app.state.live.end()
-    app.state.sql.close()
+def reader(local: Reader) -> Reader:
+    return local
 
 
 def without_freshness(proof: dict[str, Any]) -> dict[str, Any]:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import running
-from serving_case import installed
 
 import tideline
-from serving_layer.app import create_app
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from tideline.client import requests
 from tideline.client.values import check_key
 from tideline.errors import TidelineError, UsageError
-from tideline.stores.lmdb import LmdbStore
 
 DAY = dt.date(2011, 12, 2)
 WRONG_KEYS: list[tuple[str, dict[str, Any]]] = [
@@ -69,21 +64,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    home: Path = tmp_path_factory.mktemp("home")
-    with LmdbStore.open(home, create=True) as store:
-        installed(store, 200)
-        with Reader(home) as found:
-            yield found
-
-
-@pytest.fixture(scope="module")
-def url(reader: Reader) -> Iterator[str]:
-    app = create_app(reader)
-    with running(app) as found:
-        yield found
-        app.state.live.end()
-    app.state.sql.close()
+def reader(local: Reader) -> Reader:
+    return local
 
 
 def refusal(call: Callable[[], object]) -> TidelineError:
