@@ -134,10 +134,7 @@ class Reader:
 
     def query_many(self, queries: Sequence[Query], narrow: Narrow | None = None) -> list[Result]:
         """The answers to several queries on one snapshot: they agree with each other (invariant 6)."""
-        waits = [self._patience(query) for query in queries]
-        wanted = EMPTY_CUT
-        for wait in waits:
-            wanted = wanted.advance(wait.cut) if wait.cut else wanted
+        waits, wanted, seconds = self.patience(queries)
 
         def answers(snapshot: Snapshot) -> list[Result]:
             found: list[Result] = []
@@ -151,7 +148,7 @@ class Reader:
         if wanted is EMPTY_CUT:
             with self._store.snapshot() as snapshot:
                 return answers(snapshot)
-        deadline = time.monotonic() + max(wait.seconds for wait in waits if wait.cut)
+        deadline = time.monotonic() + seconds
 
         def check(ledger: Ledger) -> None:
             for query, wait in zip(queries, waits, strict=True):
@@ -159,6 +156,16 @@ class Reader:
 
         with self._reaching(wanted, deadline, check) as snapshot:
             return answers(snapshot)
+
+    def patience(self, queries: Sequence[Query]) -> tuple[list[Patience], Cut, float]:
+        """What each of several queries waits for, the cut that all of them do, and for how many seconds.
+
+        Raises UsageError, NotReadyError, and KafkaFault where one may not be stale.
+        """
+        waits, wanted = [self._patience(query) for query in queries], EMPTY_CUT
+        for wait in waits:
+            wanted = wanted.advance(wait.cut) if wait.cut else wanted
+        return waits, wanted, max((wait.seconds for wait in waits if wait.cut), default=0.0)
 
     def tables(
         self, names: Sequence[str], cache: TableCache, parts: Mapping[str, Query], states: bool = False

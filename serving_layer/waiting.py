@@ -15,7 +15,7 @@ from serving_layer.find import NotReadyError
 from serving_layer.query import Query
 from serving_layer.reader import Reader
 from serving_layer.turns import Turns, while_there
-from tideline.cut import EMPTY_CUT, Cut
+from tideline.cut import Cut
 from tideline.errors import TidelineError
 from tideline.ledger import Ledger
 
@@ -63,15 +63,12 @@ class Answers:
 
     def _patient(self, queries: Sequence[Query]) -> tuple[list[Query], Cut, float]:
         """(queries that do not wait, the cut that they wait for, seconds for which they do)."""
-        waits = [self._reader._patience(query) for query in queries]
-        wanted = EMPTY_CUT
-        for wait in waits:
-            wanted = wanted.advance(wait.cut) if wait.cut else wanted
+        waits, wanted, seconds = self._reader.patience(queries)
         asked = [
             replace(query, at_least=wait.cut, max_staleness=None, timeout=0)
             for query, wait in zip(queries, waits, strict=True)
         ]
-        return asked, wanted, max((wait.seconds for wait in waits if wait.cut), default=0.0)
+        return asked, wanted, seconds
 
 
 class Waits:
