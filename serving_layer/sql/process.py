@@ -22,6 +22,7 @@ MEMORY = 2 << 30  # bytes of the process
 SECONDS = 30.0
 _START = 60.0  # seconds until the process has to be there
 _GRACE = 2.0  # seconds that an interrupted statement has to end by itself
+_ALLOCATOR = {"ARROW_DEFAULT_MEMORY_POOL": "system"}  # others set 1 GiB aside at once, which the limit counts
 
 
 class SqlProcess:
@@ -93,10 +94,10 @@ class SqlProcess:
                 process.stdin.write(request.encode())
                 process.stdin.flush()
                 told, found = _reply(process, time.monotonic() + seconds + _GRACE)
+            except TimeoutError:  # is an OSError too
+                raise SqlTimeout("SQL_TIMEOUT", seconds=seconds) from None
             except (OSError, EOFError):
                 raise SqlTimeout("SQL_ENDED") from None
-            except TimeoutError:
-                raise SqlTimeout("SQL_TIMEOUT", seconds=seconds) from None
         except SqlTimeout:
             self._end()
             raise
@@ -111,7 +112,8 @@ class SqlProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             command = [sys.executable, "-m", "serving_layer.sql.worker", str(self._home.path), str(self._memory)]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            environment = {**os.environ, **_ALLOCATOR}
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
             _reply(self._process, time.monotonic() + _START)
         return self._process
 
