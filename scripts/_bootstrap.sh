@@ -72,5 +72,5 @@ prepare() {
     "$python" -c '' 2>/dev/null || find_python >/dev/null
     check_java
     install "$1"
-    "$python" -m tideline.runtime.jars >/dev/null || exit $?
+    "$python" -m tideline.runtime.prepare >/dev/null || exit $?
 }

@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
 from tideline.errors import OutsideError, Texts
+from tideline.runtime.class_archive import ClassArchive
 from tideline.runtime.home import Home
 from tideline.runtime.jars import kafka_classpath
 from tideline.runtime.java import find_java
@@ -63,10 +64,21 @@ class BrokerPlan:
         return True
 
 
-def plan_broker(home: Home, port: int | None = None, retention_hours: int = RETENTION_HOURS) -> BrokerPlan:
+def broker_archive() -> ClassArchive:
+    """The archive of the broker's classes. Raises JavaError, JarError."""
+    return ClassArchive("kafka", kafka_classpath())
+
+
+def plan_broker(
+    home: Home,
+    port: int | None = None,
+    retention_hours: int = RETENTION_HOURS,
+    java_options: Sequence[str] | None = None,
+) -> BrokerPlan:
     """Write the broker's configuration, format its storage on first use, and return the command to run.
 
-    Without `port` a free one is chosen. Raises BrokerFault PORT_TAKEN, BROKER_FORMAT; JavaError; JarError.
+    Without `port` a free one is chosen; without `java_options` it starts from the archive of its classes. Raises
+    BrokerFault PORT_TAKEN, BROKER_FORMAT; JavaError; JarError.
     """
     if port is not None and not port_is_free(HOST, port):
         raise BrokerFault("PORT_TAKEN", port=port, what="Kafka", setting="kafka.port")
@@ -79,21 +91,29 @@ def plan_broker(home: Home, port: int | None = None, retention_hours: int = RETE
     base = (
         java,
         *_HEAP,
+        *(broker_archive().options() if java_options is None else ()),
         "-Djava.awt.headless=true",
         f"-Dlog4j2.configurationFile={home.run / 'kafka-log4j2.properties'}",
         *("-cp", class_path),
     )
     if not (home.kafka / "meta.properties").exists():
         _format(home.kafka, (*base, "kafka.tools.StorageTool", "format", "--config", str(properties)))
-    command = Command("kafka", (*base, "kafka.Kafka", str(properties)), log=home.logs / "kafka.out")
+    argv = (*base, *(java_options or ()), "kafka.Kafka", str(properties))
+    command = Command("kafka", argv, log=home.logs / "kafka.out")
     return BrokerPlan(f"{HOST}:{port}", command, log)
 
 
 class Broker:
     """A running embedded broker of a command or a test; `tideline up` hands the plan to its supervisor instead."""
 
-    def __init__(self, home: Home, port: int | None = None, retention_hours: int = RETENTION_HOURS) -> None:
-        self.plan = plan_broker(home, port, retention_hours)
+    def __init__(
+        self,
+        home: Home,
+        port: int | None = None,
+        retention_hours: int = RETENTION_HOURS,
+        java_options: Sequence[str] | None = None,
+    ) -> None:
+        self.plan = plan_broker(home, port, retention_hours, java_options)
         self.bootstrap = self.plan.bootstrap
         self._child = ChildProcess(self.plan.command)
 

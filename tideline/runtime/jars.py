@@ -1,7 +1,7 @@
 """The locked jars of Spark's connectors and of the embedded Kafka broker, fetched once and kept in a cache.
 
 `jars.lock` names every jar with its SHA-256; the Ivy that ships inside PySpark downloads what the cache
-lacks. Run as a program, it fetches everything and prints the folder.
+lacks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from xml.sax.saxutils import quoteattr
 
-from tideline.errors import OutsideError, Texts, TidelineError
+from tideline.errors import OutsideError, Texts
 from tideline.runtime.java import find_java
 
 LOCK_FILE = Path(__file__).with_name("jars.lock")
@@ -100,7 +100,7 @@ def fetch_jars(cache_dir: Path | None = None, sets: Iterable[str] = ("spark", "k
     stamps = _read_stamps(folder)
     if all(jar.file_name in stamps and _stamp(folder, jar) == stamps[jar.file_name] for jar in jars):
         return folder
-    with _locked(folder):
+    with cache_locked(folder):
         stamps = _read_stamps(folder)
         missing = []
         for jar in jars:
@@ -239,8 +239,8 @@ def _write_stamps(folder: Path, stamps: dict[str, list[Any]]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the cache's file lock: two commands that start together fetch once."""
+def cache_locked(folder: Path) -> Iterator[None]:
+    """Hold the file lock of a folder of the cache: two commands that start together fetch once."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("w")
@@ -251,17 +251,3 @@ def _locked(folder: Path) -> Iterator[None]:
         for left in folder.glob(".fetch-*"):
             shutil.rmtree(left, ignore_errors=True)
         yield
-
-
-def main() -> int:
-    """Fetch every set; print the cache folder."""
-    try:
-        print(fetch_jars())
-    except TidelineError as error:
-        print(f"tideline: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -28,10 +28,11 @@ class JavaError(OutsideError):
 
 @dataclass(frozen=True)
 class Java:
-    """A Java executable and its feature version, such as 17."""
+    """A Java executable, its feature version, such as 17, and what tells its build from others."""
 
     path: str
     version: int
+    build: str
 
 
 def parse_version(text: str) -> int | None:
@@ -55,12 +56,13 @@ def _executable() -> str | None:
 def _inspect(path: str) -> Java:
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60, check=False)
-        version = parse_version(done.stderr + done.stdout)
+        said = done.stderr + done.stdout
     except (OSError, subprocess.TimeoutExpired):
-        version = None
+        said = ""
+    version = parse_version(said)
     if version is None:
         raise JavaError("JAVA_UNUSABLE", path=path, minimum=MINIMUM)
-    return Java(path, version)
+    return Java(path, version, " ".join([os.path.realpath(path), *re.findall(r"\(build ([^,)]+)", said)]))
 
 
 def find_java() -> Java:

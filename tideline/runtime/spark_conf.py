@@ -6,12 +6,14 @@ table `[spark]` wins over everything here.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tideline.runtime.class_archive import ClassArchive
 from tideline.runtime.home import Home
 from tideline.runtime.jars import spark_jars
 from tideline.settings import Settings
@@ -33,15 +35,25 @@ def spark_settings(home: Home, settings: Settings, brief: bool = False, scratch:
     Raises JarError, JavaError.
     """
     jars = [str(jar) for jar in spark_jars()]
-    java = [*_java_options(settings), *(_QUICK_COMPILER if brief else ())]
+    java = [*_java_options(settings), *(_QUICK_COMPILER if brief else ()), *map(_quoted, spark_archive().options())]
     if scratch:
-        java.append(f'"-Djava.io.tmpdir={scratch}"')
+        java.append(_quoted(f"-Djava.io.tmpdir={scratch}"))
     chosen = spark_defaults(settings["spark.cores"], settings["spark.driver_memory"], jars) | {
         "spark.driver.extraJavaOptions": " ".join(java),
         "spark.local.dir": str(scratch or home.tmp),
         "spark.sql.warehouse.dir": str((scratch or home.tmp) / "warehouse"),
     }
     return chosen | settings.spark
+
+
+def spark_archive() -> ClassArchive:
+    """The archive of Spark's own classes. Raises JavaError."""
+    spec = importlib.util.find_spec("pyspark")
+    return ClassArchive("spark", f"{spec and spec.origin} {importlib.metadata.version('pyspark')}")
+
+
+def _quoted(option: str) -> str:
+    return f'"{option}"'
 
 
 def _java_options(settings: Settings) -> tuple[str, ...]:
