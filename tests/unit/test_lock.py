@@ -18,7 +18,7 @@ from serving_case import Event, Installation, installed, naive
 from serving_layer.app import PATHS, create_app
 from serving_layer.lock.gate import FREE, Lock
 from serving_layer.lock.roles import AccessError, load_access
-from serving_layer.lock.tokens import TokenFile
+from serving_layer.lock.tokens import PREFIX, TokenFile
 from serving_layer.reader import Reader
 from serving_layer.server import ServeError, serve
 from tideline.cli.main import main
@@ -105,10 +105,16 @@ def test_what_says_nothing_of_views_is_free(url: str, path: str) -> None:
     assert httpx.get(url + path).status_code == 200
 
 
+def parts(token: str) -> tuple[str, str]:
+    """What a token is known by, and its secret, which may have `_` in it."""
+    head, _, secret = token.removeprefix(PREFIX).partition("_")
+    return head, secret
+
+
 def test_wrong_tokens_open_nothing(asks: Asks, tokens: dict[str, str]) -> None:
     right = tokens["admin"]
-    head, _, secret = right.partition("_")[2].partition("_")
-    other = tokens["reader"].rpartition("_")[2]
+    head, secret = parts(right)
+    _, other = parts(tokens["reader"])
     for wrong in (
         right[:-1],
         right + "x",
@@ -292,7 +298,7 @@ def test_a_stranger_learns_that_it_is_well_and_no_more(url: str, asks: Asks) -> 
 
 def test_no_secret_is_told(asks: Asks, home: Path, tokens: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    secret = tokens["admin"].rpartition("_")[2]
+    _, secret = parts(tokens["admin"])
     texts = [asks("admin").get(path).text for path in ("/v1/status", "/metrics", "/v1/views", "/v1/views/nope/rows")]
     texts.append(asks(secret).get("/v1/views").text)
     texts += [record.getMessage() for record in caplog.records]
@@ -346,7 +352,7 @@ def test_the_command_makes_lists_and_revokes_tokens(tmp_path: Path, capsys: pyte
     assert main(["token", "list", *where]) == 0
     listed = capsys.readouterr().out
     assert "mine" in listed
-    assert made["token"].rpartition("_")[2] not in listed
+    assert parts(made["token"])[1] not in listed
     assert main(["token", "create", "other", "--role", "nobody", *where]) == 2
     assert main(["token", "revoke", "mine", *where]) == 0
     assert main(["token", "revoke", "mine", *where]) == 2
