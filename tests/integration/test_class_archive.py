@@ -17,6 +17,7 @@ from tideline.runtime.class_archive import ClassArchive
 from tideline.runtime.home import Home
 from tideline.runtime.jars import ivy_jar
 from tideline.runtime.java import find_java
+from tideline.runtime.prepare import make_archive
 from tideline.runtime.spark_conf import spark_archive
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 def test_a_jvm_starts_from_an_archive_and_says_nothing_of_it(program: Program) -> None:
     alone = program.run([])
     assert program.archive.options() == ()
-    assert not program.archive.is_tried
+    assert not program.archive.is_tried()
     assert FROM_IT not in program.loaded()
     assert program.make()
-    assert program.archive.is_tried
+    assert program.archive.is_tried()
     assert FROM_IT in program.loaded()
     assert program.run(program.archive.options()) == alone
 
@@ -90,7 +91,25 @@ def test_a_jvm_goes_without_an_archive_that_does_not_fit(program: Program) -> No
 
 def test_a_java_that_archives_nothing_is_not_asked_again(program: Program) -> None:
     assert not program.archive.make(lambda options: None)
-    assert program.archive.is_tried
+    assert program.archive.is_tried()
+    assert program.archive.options() == ()
+
+
+def test_a_cache_that_takes_no_archive_is_told_and_nothing_fails(
+    program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.archive.path.parent.rmdir()
+    program.archive.path.parent.touch()
+    make_archive("it", program.archive, lambda options: void(program.run(options)))
+    assert "no archive of classes could be kept" in capsys.readouterr().err
+
+
+def test_a_part_of_an_archive_is_not_kept(program: Program) -> None:
+    def stopped(options: Sequence[str]) -> None:
+        program.run(options)
+        raise subprocess.TimeoutExpired("java", 1)
+
+    assert not program.archive.make(stopped)
     assert program.archive.options() == ()
 
 

@@ -29,7 +29,6 @@ class ClassArchive:
         self.path = cache_folder().with_name("classes") / f"{name}-{key}.jsa"
         self._size = self.path.with_suffix(".size")  # of a shorter file the JVM would only find out by a crash
 
-    @property
     def is_tried(self) -> bool:
         """Whether it was made, or could not be."""
         return self._size.exists()
@@ -56,9 +55,11 @@ class ClassArchive:
                 other.with_suffix(".size").unlink(missing_ok=True)
         made = self.path.with_suffix(f".{os.getpid()}")
         try:
-            with contextlib.suppress(TidelineError, subprocess.TimeoutExpired):
+            try:
                 run((f"-XX:ArchiveClassesAtExit={made}", *_QUIET))
-            size = made.stat().st_size if made.exists() else 0
+                size = made.stat().st_size if made.exists() else 0
+            except (TidelineError, subprocess.SubprocessError):  # what there is may be a part of it
+                size = 0
             if size:
                 os.replace(made, self.path)
             self._size.write_text(str(size), "ascii")
